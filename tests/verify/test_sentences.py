@@ -65,7 +65,23 @@ def test_splits(text, expected):
 
 
 prose = st.lists(
-    st.sampled_from([*" \n\t.!?…。()\"'“”[]-•:;,", "word", "Word", "e.g.", "1.2", "No.", "apt-get", "```", "Q: ", "A: ", "é", "\u2028", "\r\n"])
+    st.sampled_from(
+        [
+            *" \n\t.!?…。()\"'“”[]-•:;,",
+            "word",
+            "Word",
+            "e.g.",
+            "1.2",
+            "No.",
+            "apt-get",
+            "```",
+            "Q: ",
+            "A: ",
+            "é",
+            "\u2028",
+            "\r\n",
+        ]
+    )
 ).map("".join)
 
 

@@ -1,30 +1,38 @@
 """Verbatim sentences of a passage, as spans: what is quoted as evidence, embedded at ingest, and checked in wording.
 
-A rule set, not a model: it runs at ingest over every page and in the live path over every answer. A wrong split costs little there
-(a neighbour can be quoted too), a lost character would break the text fragment that scrolls the reader's page, so spans always cover
-everything that is not white space.
+A rule set, not a model: it runs at ingest over every page and in the live path over every answer. A wrong split costs little
+there (a neighbour can be quoted too), a lost character would break the text fragment that scrolls the reader's page, so spans
+always cover everything that is not white space.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+
+
+def _words(table: str) -> frozenset[str]:
+    return frozenset(table.split())
+
 
 # A full stop after these never ends a sentence.
-_NEVER_FINAL = frozenset(
-    """e.g i.e eg ie dr mr mrs ms prof st rev hon gen col sgt capt vs cf viz fig figs eq eqs approx ca resp incl excl tel ext sec sect
-    chap ch vol pp ed eds trans dept est avg temp ref refs mt ft bzw z.b d.h evtl ggf nr s.o u.a par para art ver""".split()
-)
+_NEVER_FINAL = _words("""
+    e.g i.e eg ie dr mr mrs ms prof st rev hon gen col sgt capt vs cf viz fig figs eq eqs approx ca resp incl excl tel ext sec sect
+    chap ch vol pp ed eds trans dept est avg temp ref refs mt ft bzw z.b d.h evtl ggf nr s.o u.a par para art ver
+""")
 # A full stop after these ends a sentence only if the next word looks like a beginning (a capital letter, no digit).
-_SOMETIMES_FINAL = frozenset(
-    """etc inc ltd co corp llc a.m p.m am pm u.s u.k e.u al jr sr ave blvd rd min max hr hrs std jan feb mar apr jun jul aug sep sept oct
-    nov dec mon tue tues wed thu thur thurs fri sat sun no nos p ph.d b.c a.d usw""".split()
-)
-_BEGINNINGS = frozenset("the a an this that these those it they we you he she if in on at for when to there and but".split())
+_SOMETIMES_FINAL = _words("""
+    etc inc ltd co corp llc a.m p.m am pm u.s u.k e.u al jr sr ave blvd rd min max hr hrs std no nos p ph.d b.c a.d usw
+    jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun
+""")
+_BEGINNINGS = _words("the a an this that these those it they we you he she if in on at for when to there and but")
 _STOP = re.compile(r"(?P<stop>[.!?…]+|[؟।]+)(?P<close>[\"'”’»)\]*_`]*)(?=\s|$)|(?P<wide>[。！？｡．]+)[」』”’）】〉》]*")
 _WORD_BEFORE = re.compile(r"[^\s(\[\"'“‘«—–/,;:]+$")
 _IDENTIFIER = re.compile(r"[a-z][\w.+-]*(?:[-_/]|\.(?=\w)|\(\))[\w./+()-]*|[a-z]+\d[\w.]*")
-_BRACKETS = re.compile(r"\([^()\n]{1,300}\)|\[[^\[\]\n]{1,300}\]|“[^”\n]{1,200}”|«[^»\n]{1,200}»|`[^`\n]{1,200}`|\"[^\"\n]{1,200}\"")
+_BRACKETS = re.compile(
+    r"\([^()\n]{1,300}\)|\[[^\[\]\n]{1,300}\]|“[^”\n]{1,200}”|«[^»\n]{1,200}»|`[^`\n]{1,200}`|\"[^\"\n]{1,200}\""
+)
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•‣▪●◦·–—]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)]\s)")
 _INLINE_ITEM = re.compile(r"(?<=\s)[•‣▪●]\s")
 _PROMPT = re.compile(r"\s*(?:[$%]|>>>|C:\\[^>]*>)\s")
@@ -38,13 +46,13 @@ _WRAPPED_LINE = 45
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Spans `[start, end)` of the sentences of `text`, in order.
 
-    The spans are disjoint, carry no white space at their ends and cover every character that is not white space. List items, headings
-    and lines of code stand for themselves; a stop inside brackets or quotation marks does not end the sentence around it.
+    The spans are disjoint, carry no white space at their ends and cover every character that is not white space. List items,
+    headings and lines of code stand for themselves; a stop inside brackets or quotation marks does not end the sentence around it.
     """
     spans: list[tuple[int, int]] = []
     for start, end, is_code in _units(text):
         edges = [start, *([] if is_code else _boundaries(text, start, end)), end]
-        for left, right in zip(edges, edges[1:], strict=False):
+        for left, right in pairwise(edges):
             piece = text[left:right]
             stripped = piece.strip()
             if not stripped:
@@ -158,7 +166,7 @@ def _word_before(unit: str, place: int) -> str:
 
 
 def _join_marks(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """A piece without any letter or digit (a rule, a lone bullet, an underline of equal signs) is no sentence: it joins its neighbour."""
+    """A piece without any letter or digit (a rule, a lone bullet, an underline of equal signs) joins its neighbour."""
     joined: list[tuple[int, int]] = []
     opening: int | None = None
     for start, end in spans:
