@@ -18,8 +18,8 @@ def _words(table: str) -> frozenset[str]:
 
 # A full stop after these never ends a sentence.
 _NEVER_FINAL = _words("""
-    e.g i.e eg ie dr mr mrs ms prof st rev hon gen col sgt capt vs cf viz fig figs eq eqs approx ca resp incl excl tel ext sec sect
-    chap ch vol pp ed eds trans dept est avg temp ref refs mt ft bzw z.b d.h evtl ggf nr s.o u.a par para art ver
+    e.g i.e eg ie dr mr mrs ms prof st rev hon gen col sgt capt vs cf viz fig figs eq eqs approx ca resp incl excl tel ext sec
+    sect chap ch vol pp ed eds trans dept est avg temp ref refs mt ft bzw z.b d.h evtl ggf nr s.o u.a par para art ver
 """)
 # A full stop after these ends a sentence only if the next word looks like a beginning (a capital letter, no digit).
 _SOMETIMES_FINAL = _words("""
@@ -47,7 +47,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     """Spans `[start, end)` of the sentences of `text`, in order.
 
     The spans are disjoint, carry no white space at their ends and cover every character that is not white space. List items,
-    headings and lines of code stand for themselves; a stop inside brackets or quotation marks does not end the sentence around it.
+    headings and lines of code stand for themselves; a stop inside brackets or quotation marks does not end the one around it.
     """
     spans: list[tuple[int, int]] = []
     for start, end, is_code in _units(text):
