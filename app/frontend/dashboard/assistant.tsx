@@ -1,0 +1,70 @@
+import { useState } from 'preact/hooks';
+import { Icon, icons } from '../shared/icons';
+import { config } from './api';
+import { Failed, Snippet } from './parts';
+import type { Resource } from './resource';
+import { Link, path } from './router';
+import { Settings } from './settings';
+import { Try } from './try';
+import type { AssistantDetail, Page } from './types';
+
+const TABS = [
+  ['/assistant', 'Try it'],
+  ['/assistant/settings', 'Settings'],
+  ['/assistant/embed', 'Embed'],
+] as const;
+
+export function AssistantView({ assistants }: { assistants: Resource<Page<AssistantDetail>> }) {
+  const { data, error, loading, reload, set } = assistants;
+  const [chosen, setChosen] = useState<string | null>(null);
+  if (error && !data) return <div class="main-in padded"><Failed title="The assistant could not be loaded" error={error} onRetry={() => void reload()} /></div>;
+  const items = data?.items ?? [];
+  const assistant = items.find((a) => a.id === chosen) ?? items[0];
+  const page = path.value;
+
+  return (
+    <div class="assistant-view">
+      <header class="page-head bar">
+        {items.length > 1 && assistant ? (
+          <><h1 class="sr">Assistant</h1><select class="select pick" aria-label="Assistant" value={assistant.id} onChange={(event) => setChosen(event.currentTarget.value)}>{items.map((a) => <option key={a.id} value={a.id}>{a.name}</option>)}</select><span class="grow" /></>
+        ) : <h1 class="clip" dir="auto">{assistant?.name ?? (loading ? <span class="skeleton title-shape" /> : 'Assistant')}</h1>}
+        {assistant && <a class="btn" href={`${config.visitor_origin}/a/${assistant.slug}`} target="_blank" rel="noopener noreferrer">Open full page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}
+      </header>
+      <nav class="tabs bar" aria-label="Assistant">{TABS.map(([href, text]) => <Link key={href} class="tab" href={href} aria-current={page === href ? 'page' : undefined}>{text}</Link>)}</nav>
+      {!assistant && loading && <AssistantLoading />}
+      {!assistant && !loading && <div class="empty"><h2>No assistant yet</h2><p>Run <code>retort up</code>: it makes the first one.</p></div>}
+      {assistant && page === '/assistant' && <Try key={assistant.id} assistant={assistant} />}
+      {assistant && page === '/assistant/settings' && (
+        <div class="main-in narrow"><Settings key={assistant.id} assistant={assistant} onChanged={(a) => set({ items: items.map((i) => (i.id === a.id ? a : i)), next_cursor: null })} /></div>
+      )}
+      {assistant && page === '/assistant/embed' && <div class="main-in narrow"><Embed assistant={assistant} /></div>}
+    </div>
+  );
+}
+
+function AssistantLoading() {
+  return (
+    <div class="try" aria-busy="true"><section class="transcript"><div class="scroll thread"><span class="skeleton skeleton-area bubble-shape" /><div class="stack"><span class="skeleton w30" /><span class="skeleton w90" /><span class="skeleton w80" /></div></div></section>
+      <aside class="why"><div class="pane-head"><h2>Why this answer</h2></div><section><span class="skeleton w30" /><span class="skeleton w90" /></section></aside></div>
+  );
+}
+
+function Embed({ assistant }: { assistant: AssistantDetail }) {
+  const { visitor_origin } = config;
+  return (
+    <>
+      <section class="card"><header class="card-head"><h2>On your pages</h2></header><div class="card-body stack">
+        <p class="soft">Put this line before <code>{'</body>'}</code> on every page that should have the assistant.</p>
+        <Snippet slug={assistant.slug} />
+        {assistant.allowed_origins.length === 0
+          ? <div class="notice notice-warn"><Icon of={icons.circleAlert} /><span>No website may show it yet. Add yours under <Link href="/assistant/settings">Settings</Link>, Allowed origins.</span></div>
+          : <p class="hint">It works on {assistant.allowed_origins.join(', ')}. Change that under <Link href="/assistant/settings">Settings</Link>.</p>}
+        <dl class="kv options"><dt><code>data-label</code></dt><dd>The words on the button; otherwise the assistant’s name</dd><dt><code>data-position</code></dt><dd><code>right</code> or <code>left</code></dd><dt><code>data-theme</code></dt><dd><code>auto</code>, <code>light</code> or <code>dark</code></dd><dt><code>data-open</code></dt><dd>Open when the page has loaded</dd></dl>
+      </div></section>
+      <section class="card"><header class="card-head"><h2>Without a website</h2></header><div class="card-body stack">
+        <p class="soft">The same assistant as a page of its own, and a sample page with the button on it.</p>
+        <div class="row wrap"><a class="btn" href={`${visitor_origin}/a/${assistant.slug}`} target="_blank" rel="noopener noreferrer">Open full page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a><a class="btn btn-quiet" href={`${visitor_origin}/demo/${assistant.slug}`} target="_blank" rel="noopener noreferrer">Open sample page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a></div>
+      </div></section>
+    </>
+  );
+}
