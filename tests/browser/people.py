@@ -1,0 +1,71 @@
+"""Who uses the product in these tests: an owner with a workspace, and people with a browser window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from playwright.async_api import BrowserContext, ConsoleMessage, Page
+
+from tests.browser.product import Product
+
+OUTPUT = Path(__file__).parents[1] / "output"
+# What an answer may take beside other work on a busy machine; the benchmarks measure how fast it really is.
+PATIENCE_MS = 60_000
+
+EMBEDDING = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Bicycle care</title><link rel="stylesheet" href="/site.css"><link rel="icon" href="data:,"></head>
+<body><main><h1>A shop for bicycles</h1><p>We repair what you ride, and we answer questions about it.</p>
+<p><a href="/chain.html">The chain</a></p></main>
+<script src="{visitor}/widget.js" data-assistant="{slug}"{attributes} async></script></body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A workspace with its owner and one assistant, made as `retort up` makes them."""
+
+    slug: str
+    api_key: str
+    link: str  # signs in once
+    workspace_id: UUID
+    member_id: UUID
+
+    def call(self, product: Product, method: str, path: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        answer = httpx.request(method, f"{product.dashboard}/api/v1{path}", json=body, headers=headers, timeout=20)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:400]}"
+        return answer.json() if answer.content else None
+
+
+@dataclass(slots=True)
+class Window:
+    """A browser context of one person, with everything that its pages complained of."""
+
+    context: BrowserContext
+    complaints: list[str] = field(default_factory=list)
+
+    async def page(self) -> Page:
+        page = await self.context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        return page
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error" or "[Retort]" in message.text:
+            self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
+
+
+def embedding_page(product: Product, owner: Owner, attributes: str = "") -> str:
+    return EMBEDDING.format(visitor=product.visitor, slug=owner.slug, attributes=attributes)
+
+
+async def photograph(page: Page, name: str) -> None:
+    """Leave a picture in tests/output for a person to look at."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=OUTPUT / f"{name}.png")
