@@ -54,7 +54,7 @@ async def test_the_one_time_link_signs_in_only_once(window: WindowFactory, new_o
 async def test_the_dashboard_fits_the_screen(
     window: WindowFactory,
     ready: Owner,
-    sign_in_link: Callable[[Owner], Awaitable[str]],
+    sign_in_link: LinkFactory,
     product: Product,
     width: int,
     scheme: str,
