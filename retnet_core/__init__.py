@@ -1,0 +1,28 @@
+"""A RetNet as an engine of its own: weights, the three forms of retention, states as values, and continuous batching on a CPU."""
+
+from retnet_core.checkpoint import CheckpointError, load_model
+from retnet_core.engine import Engine, Request
+from retnet_core.handle import EngineClosed, Handle, Result, Token
+from retnet_core.model import Model
+from retnet_core.sampler import Sampling
+from retnet_core.scheduler import Overloaded
+from retnet_core.state import State, StateMismatch
+from retnet_core.tokenizer import Detokenizer, Tokenizer
+
+__all__ = [
+    "CheckpointError",
+    "Detokenizer",
+    "Engine",
+    "EngineClosed",
+    "Handle",
+    "Model",
+    "Overloaded",
+    "Request",
+    "Result",
+    "Sampling",
+    "State",
+    "StateMismatch",
+    "Token",
+    "Tokenizer",
+    "load_model",
+]

@@ -1,0 +1,161 @@
+"""Matrix products at a chosen precision, and the choice itself.
+
+Activations come and go as fp32; a `Linear` only decides how the weights are held and multiplied:
+
+- `float32`: as they are.
+- `bfloat16`: half the bytes; fast where the processor has AVX512-BF16 or AMX.
+- `int8`: a quarter of the bytes. Weights are rounded per output row (|w| ≤ 127 steps), activations per token at run time; sums are
+  exact 32-bit integers, so a row's result depends neither on the other rows of the batch nor on their number.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+_ENGINE = "fbgemm"
+_SMALLEST_PEAK = 1e-12
+"""Keeps a row of zeros from being divided by zero."""
+
+
+class Linear(Protocol):
+    """`y = x Wᵀ` for `x` `[rows, in]`, fp32 in and out."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Float32Linear:
+    """Weights in fp32."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.float().contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class BFloat16Linear:
+    """Weights and inputs rounded to bf16, sums in fp32, the result rounded to bf16."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.to(torch.bfloat16).contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(torch.bfloat16), self.weight).float()
+
+
+class Int8Linear:
+    """Weights int8 per output row, inputs 8 bits per token, sums in int32.
+
+    The kernel derives *one* step from the smallest and largest value of all its input. Rows are therefore scaled to a largest
+    magnitude of 1 first, and a guard row that holds +1 and −1 pins that range whatever the rows are.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        step = (weight.abs().amax(1) / 127).clamp_min(_SMALLEST_PEAK)
+        self.packed = _pack(torch.round(weight / step[:, None]).to(torch.int8), step)
+        self.columns = weight.shape[1]
+        # Without VNNI the kernel adds pairs of products in 16 bits, which overflow unless the inputs keep to 7 bits.
+        self.seven_bits = not torch.cpu._is_vnni_supported()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        peak = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(_SMALLEST_PEAK)
+        guarded = _guarded(x.shape[0] + 1, self.columns)
+        torch.div(x, peak, out=guarded[1:])
+        return torch.ops.quantized.linear_dynamic(guarded, self.packed, self.seven_bits)[1:].mul_(peak)
+
+
+class _Scratch(threading.local):
+    """Guarded input buffers of the current thread, by shape: a step of the same size finds its buffer again."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple[int, int], Tensor] = {}
+
+
+_MOST_BUFFERS = 256
+_scratch = _Scratch()
+
+
+def _guarded(rows: int, columns: int) -> Tensor:
+    buffer = _scratch.buffers.get((rows, columns))
+    if buffer is None:
+        if len(_scratch.buffers) >= _MOST_BUFFERS:
+            _scratch.buffers.clear()
+        buffer = torch.zeros(rows, columns)
+        buffer[0, 0], buffer[0, 1] = 1.0, -1.0
+        _scratch.buffers[rows, columns] = buffer
+    return buffer
+
+
+def _pack(weight: Tensor, step: Tensor) -> torch.ScriptObject:
+    """int8 weights in the kernel's own order; they are kept in no other form."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = _ENGINE
+    try:
+        with warnings.catch_warnings():
+            # torch announces the end of its quantized tensor type; the pinned version has it, and only this packing uses it.
+            warnings.simplefilter("ignore")
+            zeros = torch.zeros(step.shape[0], dtype=torch.long)
+            quantized = torch._make_per_channel_quantized_tensor(weight, step.double(), zeros, 0)
+            return torch.ops.quantized.linear_prepack(quantized, None)
+    finally:
+        torch.backends.quantized.engine = before
+
+
+_KINDS: dict[str, type[Float32Linear] | type[BFloat16Linear] | type[Int8Linear]] = {
+    "float32": Float32Linear,
+    "bfloat16": BFloat16Linear,
+    "int8": Int8Linear,
+}
+
+
+def pack(weight: Tensor, precision: str) -> Linear:
+    """Hold a fp32 weight `[out, in]` at a precision. Raises `ValueError` for one that is unknown or that this machine lacks."""
+    if precision not in available_precisions():
+        raise ValueError(f"precision {precision!r} is not available here; choose from {', '.join(available_precisions())}")
+    return _KINDS[precision](weight)
+
+
+def available_precisions() -> tuple[str, ...]:
+    """The precisions whose kernels this build of torch has."""
+    return PRECISIONS if _ENGINE in torch.backends.quantized.supported_engines else PRECISIONS[:2]
+
+
+TYPICAL_CHUNKS, TYPICAL_TOKENS, CHUNK_ROWS = 3, 30, 64
+"""A typical answer: so many chunks of 64 tokens read, so many tokens written. Only the ratio matters."""
+
+
+def fastest_precision(rows: int = 3072, columns: int = 576, matrices: int = 24, repeats: int = 3) -> str:
+    """Measure each precision on as many matrices as leave the processor's cache, and name the fastest for a typical answer.
+
+    Takes about a quarter of a second; nothing is remembered.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(rows, columns, generator=generator) * 0.02
+    token, chunk = torch.randn(1, columns, generator=generator), torch.randn(CHUNK_ROWS, columns, generator=generator)
+    costs: dict[str, float] = {}
+    with torch.inference_mode():
+        for precision in available_precisions():
+            held = [pack(weight, precision) for _ in range(matrices)]
+            reading = _shortest(held[:4], chunk, repeats) / 4
+            writing = _shortest(held, token, repeats) / matrices
+            costs[precision] = TYPICAL_CHUNKS * reading + TYPICAL_TOKENS * writing
+    return min(costs, key=costs.__getitem__)
+
+
+def _shortest(held: list[Linear], x: Tensor, repeats: int) -> float:
+    """Seconds for one pass over the matrices: the best of several, after one that does not count."""
+    best = float("inf")
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        for linear in held:
+            linear(x)
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,145 @@
+"""Who runs next: a bounded queue, slots, and turns between groups.
+
+A sequence waits in the queue, reads its prompt in a slot, a chunk at a time, then writes. Knows nothing of tensors' contents.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+
+class Overloaded(RuntimeError):
+    """The queue is full: try again later, or elsewhere."""
+
+
+class Schedulable(Protocol):
+    """What the scheduler needs to know of a sequence."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    def next_stop(self) -> int:
+        """How many ids it can read before something has to be noted (the prompt's end or a wanted state)."""
+        ...
+
+
+S = TypeVar("S", bound=Schedulable)
+
+
+@dataclass(slots=True)
+class Turns(Generic[S]):
+    """Sequences in order of their turn: the highest priority first; within it one group after the other; within a group first come, first served."""
+
+    queues: dict[int, OrderedDict[str, deque[S]]] = field(default_factory=dict)
+    count: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[S]:
+        return itertools.chain.from_iterable(queue for groups in self.queues.values() for queue in groups.values())
+
+    def add(self, sequence: S) -> None:
+        """To the end of its group's queue; a new group goes behind the others."""
+        self.queues.setdefault(sequence.priority, OrderedDict()).setdefault(sequence.group, deque()).append(sequence)
+        self.count += 1
+
+    def take(self) -> S:
+        """The next one; its group goes behind the others. Raises `IndexError` when there is none."""
+        if not self.count:
+            raise IndexError("nobody is waiting")
+        priority = max(self.queues)
+        groups = self.queues[priority]
+        group, queue = next(iter(groups.items()))
+        sequence = queue.popleft()
+        groups.move_to_end(group)
+        self._forget_empty(priority, group)
+        self.count -= 1
+        return sequence
+
+    def remove(self, sequence: S) -> None:
+        """Out of turn. Raises `ValueError` when it is not here."""
+        self.queues[sequence.priority][sequence.group].remove(sequence)
+        self._forget_empty(sequence.priority, sequence.group)
+        self.count -= 1
+
+    def _forget_empty(self, priority: int, group: str) -> None:
+        groups = self.queues[priority]
+        if not groups[group]:
+            del groups[group]
+        if not groups:
+            del self.queues[priority]
+
+
+class Scheduler(Generic[S]):
+    """The queue and the slots of an engine. Not thread-safe: the engine holds its lock around it.
+
+    `slots`: sequences that read or write at once. `chunk`: ids read in one step, all readers together, which bounds how long a writer waits
+    for its next token. `queue_limit`: sequences that may wait.
+    """
+
+    def __init__(self, slots: int, chunk: int, queue_limit: int) -> None:
+        if min(slots, chunk) < 1 or queue_limit < 0:
+            raise ValueError("slots and chunk must be at least 1 and the queue's limit at least 0")
+        self.slots, self.chunk, self.queue_limit = slots, chunk, queue_limit
+        self.waiting: Turns[S] = Turns()
+        self.readers: Turns[S] = Turns()
+        self.writers: list[S] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to run."""
+        return bool(self.waiting or self.readers or self.writers)
+
+    def submit(self, sequence: S) -> None:
+        """Let it wait. Raises `Overloaded` when the queue is full; free slots count as places in it."""
+        free = self.slots - len(self.readers) - len(self.writers)
+        if len(self.waiting) >= self.queue_limit + free:
+            raise Overloaded(f"{len(self.waiting)} requests are waiting already")
+        self.waiting.add(sequence)
+
+    def admit(self) -> list[S]:
+        """Move waiting sequences into free slots, as readers; returns those moved."""
+        admitted = []
+        while self.waiting and len(self.readers) + len(self.writers) < self.slots:
+            sequence = self.waiting.take()
+            self.readers.add(sequence)
+            admitted.append(sequence)
+        return admitted
+
+    def plan_reading(self) -> list[tuple[S, int]]:
+        """Who reads how many ids in this step, `chunk` in all: each group's turn in order. A reader keeps its place in the slots."""
+        plan: list[tuple[S, int]] = []
+        budget = self.chunk
+        planned = []
+        while budget and self.readers:
+            sequence = self.readers.take()
+            length = min(budget, sequence.next_stop())
+            plan.append((sequence, length))
+            planned.append(sequence)
+            budget -= length
+        for sequence in planned:
+            self.readers.add(sequence)
+        return plan
+
+    def starts_writing(self, sequence: S) -> None:
+        """The reader has read its prompt; it writes from now on, in the last place among the writers."""
+        self.readers.remove(sequence)
+        self.writers.append(sequence)
+
+    def finish_reader(self, sequence: S) -> None:
+        """The reader leaves its slot."""
+        self.readers.remove(sequence)
+
+    def finish_writer(self, place: int) -> None:
+        """The writer at this place leaves; the last one takes the place, so that writers stay without gaps."""
+        last = self.writers.pop()
+        if place < len(self.writers):
+            self.writers[place] = last
