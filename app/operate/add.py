@@ -1,0 +1,49 @@
+"""`retort add`: point an assistant at a website, and watch it being read page by page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from app.operate.client import Api
+
+FINAL = ("read", "unchanged", "skipped", "failed")
+ENDED = ("read", "failed")
+POLL_SECONDS = 0.5
+# A list of a thousand pages costs the server some 50 ms: a site of that size is looked at less often.
+POLL_SECONDS_PER_PAGE = 1 / 500
+
+
+def add_source(api: Api, url: str, assistant: str, title: str | None = None) -> dict[str, Any]:
+    """Add the site, or have it read again if it is known. Returns the Source of docs/api.md."""
+    body: dict[str, object] = {"kind": "website", "url": url, "assistant": assistant}
+    return api.post("/api/v1/sources", body | ({"title": title} if title else {}))
+
+
+def follow_source(
+    api: Api,
+    source_id: str,
+    *,
+    on_page: Callable[[dict[str, Any]], None] = lambda page: None,
+    on_progress: Callable[[dict[str, Any]], None] = lambda source: None,
+    wait: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Wait until the source has been read or has failed; each Document that is finished is handed to `on_page` once."""
+    told: set[str] = set()
+    while True:
+        source = api.get(f"/api/v1/sources/{source_id}")
+        on_progress(source)
+        pages = list(api.pages(f"/api/v1/sources/{source_id}/documents"))
+        for page in pages:
+            if page["status"] in FINAL and page["id"] not in told:
+                told.add(page["id"])
+                on_page(page)
+        if source["status"] in ENDED:
+            return source
+        wait(max(POLL_SECONDS, len(pages) * POLL_SECONDS_PER_PAGE))
+
+
+def page_row(page: dict[str, Any]) -> dict[str, Any]:
+    """A page as `retort add --json` prints it."""
+    return {name: page.get(name) for name in ("url", "title", "status", "code", "reason", "words", "passages")}

@@ -1,0 +1,134 @@
+"""`retort doctor`: looks at every part and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from app.embedded import EmbeddedError
+from app.embedded.postgres import MAJOR, installation
+from app.embedded.valkey import program
+from app.operate import Problem, checks
+from app.operate.client import KEY_FILE, connect
+from app.operate.install import docs_hash, docs_were_read
+from app.operate.plan import PORT_MEANINGS, chosen_ports
+from app.operate.supervisor import read_record
+
+NEEDED_BYTES = int(2.5 * 10**9)
+# Kinds of processes as they name themselves on the bus and in /status.
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    part: str
+    good: bool | None  # None: worth knowing, no fault
+    text: str
+
+
+def examine() -> Iterator[Finding]:
+    """One finding a part, the cheap and basic ones first."""
+    yield _try("environment", lambda: (checks.check_environment(), f"complete, Python {platform.python_version()}")[1])
+    yield _try("PostgreSQL", lambda: f"version {MAJOR} with pgvector ({installation().parent.name})")
+    yield _try("Valkey", lambda: f"{program().name} for {platform.machine()}")
+    data = checks.data_folder()
+    yield _try("disk", lambda: f"{checks.check_disk(data) / 10**9:.0f} GB free at {data}")
+    yield _memory()
+    yield _browser()
+    running = _is_running(data)
+    if not running:
+        yield Finding("running", None, f"Retort does not run on {data}; start it with `make up`")
+        yield _try("ports", _free_ports)
+        return
+    record = read_record(data)
+    yield Finding("running", True, f"pid {record.get('pid', '?')}, data in {data}")
+    yield _try("API key", lambda: _key_works(data))
+    yield from _parts(str(record.get("dashboard", "")))
+    visitor = str(record.get("visitor", ""))
+    current = docs_were_read(data, visitor + "/guide-docs/")
+    yield Finding(
+        "guide",
+        current,
+        f"has read the documentation ({docs_hash()[:8]})" if current else "has not read the present docs; restart",
+    )
+
+
+def _try(part: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part, True, check())
+    except (Problem, EmbeddedError) as problem:
+        return Finding(part, False, str(problem))
+
+
+def _memory() -> Finding:
+    total, free = psutil.virtual_memory().total, psutil.virtual_memory().available
+    good = total >= NEEDED_BYTES
+    text = f"{total / 10**9:.1f} GB, {free / 10**9:.1f} GB available, {os.cpu_count()} cores"
+    return Finding("memory", good, text if good else f"{text}; Retort needs {NEEDED_BYTES / 10**9:.1f} GB")
+
+
+def _browser() -> Finding:
+    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    return Finding("browser", None, f"{found} (for the tests)" if found else "no Chromium; only the browser tests need it")
+
+
+def _free_ports() -> str:
+    ports = chosen_ports(None, os.environ)
+    checks.check_ports("127.0.0.1", {PORT_MEANINGS[name]: number for name, number in ports.items()})
+    return f"{min(ports.values())} to {max(ports.values())} are free"
+
+
+def _is_running(data: Path) -> bool:
+    try:
+        with (data / "lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _key_works(data: Path) -> str:
+    with connect() as api:
+        me = api.get("/api/v1/me")
+    return f"of workspace {me['workspace']['name']} ({data / KEY_FILE})"
+
+
+def _parts(dashboard: str) -> Iterator[Finding]:
+    """What /status says of web, generators, workers, PostgreSQL and both Redis."""
+    try:
+        response = httpx.get(f"{dashboard}/status", headers={"Accept": "application/json"}, timeout=5, trust_env=False)
+        status = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        yield Finding("web", False, f"{dashboard}/status does not answer ({type(error).__name__}); see logs/web.log")
+        return
+    for part in status.get("parts", []):
+        good = part.get("status") == "up"
+        text = " ".join(str(part.get(name)) for name in ("status", "detail") if part.get(name))
+        yield Finding(str(part.get("name")), good, text if good else f"{text}; it is started again by itself, see the logs")
+
+
+def resident(record: dict[str, object]) -> int:
+    """Resident bytes of the processes that a running `retort up` noted."""
+    total = 0
+    children = record.get("children")
+    for known in (children if isinstance(children, dict) else {}).values():
+        try:
+            total += psutil.Process(int(known["pid"])).memory_info().rss
+        except (psutil.Error, KeyError, ValueError):
+            continue
+    return total
+
+
+def python_is_supported() -> bool:
+    return sys.version_info >= (3, 11)
