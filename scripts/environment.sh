@@ -30,7 +30,7 @@ make_venv() {
 
 # pip FILTER…: pip's own lines, without those that say what is there already.
 pip() {
-    "$PY" -m pip install --disable-pip-version-check --no-input --progress-bar off -q "$@"
+    "$PY" -m pip install --disable-pip-version-check --no-input --progress-bar off -qq "$@"
 }
 
 # pinned NAME: the lock's line for this package.
