@@ -1,7 +1,8 @@
 """What every benchmark reports: rows with a value, what it is compared with, and the goal it should meet.
 
 A row is `{"name", "value", "unit", "peer", "peer_value", "ratio", "goal", "met"}`; absent parts are null. `ratio` is
-value over peer_value. A benchmark prints its rows as a table and, with `--json FILE`, writes them as a list.
+value over peer_value. A benchmark prints its rows as a table; with `--json` it prints them as a list as well (the table
+then goes to stderr), and with `--json FILE` it writes the list there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,9 +71,9 @@ class Report:
         self.rows.append(row)
         return row
 
-    def print(self) -> None:
+    def print(self, console: Console) -> None:
         table = Table(title=self.title, title_justify="left")
-        table.add_column("measure")
+        table.add_column("measure", overflow="fold")
         for heading in ("value", "peer", "ratio", "goal"):
             table.add_column(heading, justify="right")
         table.add_column("met")
@@ -84,25 +86,26 @@ class Report:
                 "" if row.goal is None else f"{'≥' if row.at_least else '≤'} {_shown(row.goal, row.unit)}",
                 {True: "yes", False: "no", None: ""}[row.met],
             )
-        console = Console()
         console.print(table)
         for note in self.notes:
             console.print(note, markup=False)
 
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps([row.as_json() for row in self.rows], indent=2, ensure_ascii=False) + "\n")
-
-    def finish(self, path: Path | None) -> None:
-        """Print the table and, when a path is given, write the rows there."""
-        self.print()
-        if path is not None:
-            self.write(path)
+    def finish(self, given: argparse.Namespace) -> None:
+        """Print the table, and the rows as JSON where they were asked for."""
+        rows = json.dumps([row.as_json() for row in self.rows], indent=2, ensure_ascii=False)
+        to_stdout = given.json and given.file is None
+        self.print(Console(stderr=bool(to_stdout), width=None if sys.stdout.isatty() else 140))
+        if to_stdout:
+            print(rows)
+        elif given.file is not None:
+            given.file.write_text(rows + "\n")
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The parser with the two options that every benchmark has."""
+    """The parser with what every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as JSON as well")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON on stdout, or write them to FILE")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="with --json: where the rows go")
     parser.add_argument("--quick", action="store_true", help="the same comparison, smaller: ends within 50 s")
     return parser
 

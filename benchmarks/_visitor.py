@@ -26,6 +26,7 @@ class Answered:
     sentence_s: float | None = None
     done_s: float | None = None
     ending: str = ""
+    message_id: str = ""
     message: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -37,28 +38,34 @@ class Answered:
         return self.answered and bool(self.message.get("wording"))
 
 
-class Visitor:
-    """One anonymous visitor of one assistant. Not shared between tasks: a conversation has one answer at a time."""
+async def token(client: httpx.AsyncClient, assistant: str) -> str:
+    """A fresh visitor's token. Raises httpx.HTTPStatusError when it is refused."""
+    origin = str(client.base_url).rstrip("/")
+    answer = await client.post("/widget/v1/session", json={"assistant": assistant}, headers={"Origin": origin})
+    answer.raise_for_status()
+    return answer.json()["token"]
 
-    def __init__(self, client: httpx.AsyncClient, assistant: str) -> None:
+
+class Thread:
+    """One conversation of a visitor. Not shared between tasks: a conversation has one answer at a time."""
+
+    def __init__(self, client: httpx.AsyncClient, visitor_token: str) -> None:
         self.client = client
-        self.assistant = assistant
-        self.headers: dict[str, str] = {}
+        self.headers = {"Authorization": f"Bearer {visitor_token}"}
         self.conversation = ""
         self.last_event = "0-0"  # the id behind which the next stream begins, as in the widget
 
     async def begin(self) -> None:
-        """Take a token and open a conversation. Raises httpx.HTTPStatusError when either is refused."""
-        origin = str(self.client.base_url).rstrip("/")
-        answer = await self.client.post("/widget/v1/session", json={"assistant": self.assistant}, headers={"Origin": origin})
-        answer.raise_for_status()
-        self.headers = {"Authorization": f"Bearer {answer.json()['token']}"}
+        """Open the conversation. Raises httpx.HTTPStatusError when it is refused."""
         answer = await self.client.post("/widget/v1/conversations", json={}, headers=self.headers)
         answer.raise_for_status()
         self.conversation, self.last_event = answer.json()["id"], answer.json()["last_event_id"]
 
-    async def ask(self, text: str) -> Answered:
-        """Ask, and follow the stream until the answer has ended."""
+    async def stop(self, message_id: str) -> None:
+        await self.client.post(f"/widget/v1/messages/{message_id}/stop", headers=self.headers)
+
+    async def ask(self, text: str, *, follow: bool = True) -> Answered:
+        """Ask, and follow the stream until the answer has ended (or leave it, not to wait for it)."""
         path = f"/widget/v1/conversations/{self.conversation}"
         result = Answered()
         begun = time.perf_counter()
@@ -69,7 +76,9 @@ class Visitor:
             result.ending = "refused"
             return result
         posted.raise_for_status()
-        wanted = posted.json()["answer"]["id"]
+        wanted = result.message_id = posted.json()["answer"]["id"]
+        if not follow:
+            return result
         try:
             async for kind, data in self._events(f"{path}/events", begun + PATIENCE_S):
                 _note(result, kind, data, wanted, time.perf_counter() - begun)
