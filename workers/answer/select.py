@@ -34,9 +34,9 @@ _REFERS_BACK = re.compile(
 )
 _ENDS_SENTENCE = re.compile(r"[.!?:;)。！？…\"”'`]$")
 _STOP_TABLE = """
-    a an and are as at be been but by can could did do does for from had has have how i if in into is it its me my no not of off on
-    or our out so than that the their them then there these they this to up was we were what when where which who whom whose why
-    will with would you your am any about s t don im please should may might must there's it's what's
+    a an and are as at be been but by can could did do does for from had has have how i if in into is it its me my no not of off
+    on or our out so than that the their them then there these they this to up was we were what when where which who whom whose
+    why will with would you your am any about s t don im please should may might must there's it's what's
 """
 _STOP_WORDS = frozenset(_STOP_TABLE.split())
 

@@ -1,0 +1,5 @@
+"""The verifier: wording is published sentence by sentence, each once the evidence supports it."""
+
+from workers.answer.verify.check import REASONS, Verdict, verify
+
+__all__ = ["REASONS", "Verdict", "verify"]

@@ -1,0 +1,123 @@
+"""What stands around a token: negation, bounds, modality, exceptions, prepositions, and the segment it belongs to."""
+
+from __future__ import annotations
+
+from workers.answer.verify.lexicon import (
+    BREAKING_WORDS,
+    DETERMINERS,
+    DIRECTIONAL,
+    EXCEPTIVE,
+    HARD_BREAKS,
+    LIGHT_HEADS,
+    MODALS,
+    NEGATORS,
+    ONLY,
+    QUANTIFIERS,
+)
+from workers.answer.verify.tokens import Token
+
+# A negation reaches at most this many content words ahead.
+_NEGATION_REACH = 7
+_MODAL_REACH = 2
+_CONJUNCTIONS = frozenset(("because", "if", "when", "unless", "before", "after", "until"))
+
+
+def annotate(tokens: list[Token]) -> list[Token]:
+    """Mark each token with what governs it. Returns the same list."""
+    _segments(tokens)
+    governed: list[set[str]] = [set() for _ in tokens]
+    for index, token in enumerate(tokens):
+        word = token.lower
+        if word in NEGATORS or word.endswith("n't"):
+            _deny(tokens, index)
+        if word in EXCEPTIVE:
+            for target in _next_content(tokens, index, 1):
+                target.exceptive = EXCEPTIVE[word]
+        if word in ONLY:
+            for target in _next_content(tokens, index, 1):
+                target.only = True
+        if word in MODALS:
+            for target in _next_content(tokens, index, _MODAL_REACH, across=("to", "be", "not", "have", "been")):
+                target.modal = target.modal or MODALS[word]
+        if word in QUANTIFIERS:
+            for target in _next_content(tokens, index, 1):
+                target.quantifier = QUANTIFIERS[word]
+        if word in DIRECTIONAL:
+            whole = word in _CONJUNCTIONS
+            for position in _governed(tokens, index, whole):
+                governed[position].add(word)
+    for token, prepositions in zip(tokens, governed, strict=True):
+        token.prepositions = frozenset(prepositions)
+    return tokens
+
+
+def _segments(tokens: list[Token]) -> None:
+    """Number the stretches between punctuation and subordinating words."""
+    segment = 0
+    for index, token in enumerate(tokens):
+        if index and (token.breaks or token.lower in HARD_BREAKS):
+            segment += 1
+        token.segment = segment
+
+
+def _deny(tokens: list[Token], index: int) -> None:
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    # "No, …" answers; "No. 5" labels; "not sure whether", "or not." have nothing to deny.
+    if following is None or (following.breaks and tokens[index].lower in ("no", "not", "none")):
+        return
+    reached, denying = 0, True
+    for target in tokens[index + 1 :]:
+        if target.breaks or (target.lower in BREAKING_WORDS and target.lower not in ("or", "that") and reached):
+            break
+        if not target.content:
+            continue
+        target.negated = True
+        reached += 1
+        if denying:
+            target.denied = True
+            denying = target.lower in LIGHT_HEADS or target.key in _LIGHT_KEYS
+        if reached >= _NEGATION_REACH:
+            break
+
+
+def _next_content(tokens: list[Token], index: int, count: int, across: tuple[str, ...] = ()) -> list[Token]:
+    found: list[Token] = []
+    for target in tokens[index + 1 : index + 7]:
+        if target.breaks and not found:
+            break
+        if target.content:
+            found.append(target)
+            if len(found) == count:
+                break
+        elif found and target.lower not in across:
+            break
+    return found
+
+
+def _governed(tokens: list[Token], index: int, whole: bool) -> list[int]:
+    """Positions that a preposition governs: the run of content words after it; after a conjunction everything in its segment."""
+    positions: list[int] = []
+    for position in range(index + 1, len(tokens)):
+        token = tokens[position]
+        if token.breaks:
+            break
+        if token.content:
+            positions.append(position)
+        elif whole:
+            if token.lower in HARD_BREAKS or token.lower in _CONJUNCTIONS:
+                break
+        elif positions or token.lower not in DETERMINERS:
+            if positions or token.lower in DIRECTIONAL:
+                break
+            if token.lower not in ("of", "about", "and"):
+                continue
+    return positions
+
+
+def _light_keys() -> frozenset[str]:
+    from workers.answer.verify.tokens import word_key
+
+    return frozenset(word_key(word) for word in LIGHT_HEADS)
+
+
+_LIGHT_KEYS = _light_keys()
