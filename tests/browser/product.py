@@ -1,9 +1,8 @@
-"""The whole product as a test starts it: web, generator, both workers and beat, as processes of their own on free ports."""
+"""The whole product as a test starts it: web, generator, both workers and beat, as `retort up` starts them, on free ports."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
+from app.config import Settings
 from app.embedded import Child
+from app.operate.plan import planned
 
-ROOT = Path(__file__).parents[2]
 READY_SECONDS = 90.0  # importing torch beside a busy machine takes its time
-
-CELERY = ("-m", "celery", "-A", "workers.celery")
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "web": ("-m", "app.asgi"),
-    "generator": ("-m", "workers.generate"),
-    "worker-io": (*CELERY, "worker", "-Q", "io", "--pool", "prefork", "--concurrency", "2", "-n", "io@%h"),
-    "worker-models": (*CELERY, "worker", "-Q", "models", "--pool", "solo", "-n", "models@%h"),
-    "beat": (*CELERY, "beat", "-S", "redbeat.RedBeatScheduler"),
-}
 
 
 @dataclass(slots=True)
@@ -40,17 +32,9 @@ class Product:
     def start(self) -> None:
         """Start everything and wait until questions can be asked. Raises AssertionError with the last words of what failed."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        for name, arguments in COMMANDS.items():
-            child = Child(
-                name,
-                [sys.executable, *arguments],
-                log=self.logs / f"{name}.log",
-                environment=self.environment,
-                folder=ROOT,
-                death_signal=signal.SIGKILL,
-            )
-            child.start()
-            self.children[name] = child
+        for one in planned(Settings.load(self.environment), self.environment, self.logs):
+            one.child.start()
+            self.children[one.name] = one.child
         self.wait(self._serves, "the product to start", READY_SECONDS)
 
     def stop(self) -> None:
@@ -87,7 +71,5 @@ class Product:
         return ready and all(self._alive(kind) for kind in ("generator", "worker-io", "worker-models"))
 
     def _alive(self, kind: str) -> bool:
-        import redis
-
         with redis.Redis.from_url(self.environment["RETORT_BUS_URL"], socket_timeout=3) as bus:
             return next(bus.scan_iter(f"bus:process:{kind}:*", count=1000), None) is not None
