@@ -1,0 +1,1 @@
+"""Who may do what: visitor tokens, member sessions, API keys, origins."""

@@ -1,0 +1,109 @@
+"""What visitors and members share: admit a message, post, stop and repeat it, show a conversation, follow its events."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Response
+from litestar.response import Stream
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.chat import relay
+from app.conversations import service
+from app.conversations.models import Conversation, Message
+from app.conversations.service import Posted
+from app.conversations.views import message_view
+from app.db import lookups
+from app.http.problems import Problem, not_found
+from app.http.services import Services
+
+QUEUE_RETRY = 5  # seconds: a few answers are done by then
+STREAMS_EACH = 8  # open streams of one conversation in one process: tabs and devices, not a flood
+
+
+async def _refuse_when_full(services: Services, session: AsyncSession) -> None:
+    """Beyond the limit nobody is left waiting for minutes."""
+    waiting = await lookups.open_messages(session)
+    services.metrics.queue.set(waiting)
+    if waiting >= services.settings.queue_limit:
+        services.metrics.refused.labels("queue-full").inc()
+        raise Problem(
+            503,
+            "queue-full",
+            "Too many people are asking at once",
+            f"Nothing was stored. Ask again in {QUEUE_RETRY} s.",
+            headers={"retry-after": str(QUEUE_RETRY)},
+        )
+
+
+async def own_conversation(session: AsyncSession, conversation_id: UUID, visitor_id: UUID | None) -> Conversation:
+    conversation = await service.find_conversation(session, conversation_id, visitor_id)
+    if conversation is None:
+        raise not_found("conversation")
+    return conversation
+
+
+async def own_message(session: AsyncSession, message_id: UUID, visitor_id: UUID | None) -> Message:
+    message = await service.find_message(session, message_id, visitor_id)
+    if message is None:
+        raise not_found("message")
+    return message
+
+
+async def post(services: Services, session: AsyncSession, conversation: Conversation, text: str, key: str | None) -> Posted:
+    """Post in the caller's transaction. A repeated key is answered however full the queue is. Raises Problem, MessageRefused."""
+    if key is None or await service.find_posted(session, conversation.id, key) is None:
+        service.check_text(text)
+        await _refuse_when_full(services, session)
+    return await service.post_message(session, conversation, text, key)
+
+
+async def retry(services: Services, session: AsyncSession, message: Message) -> Posted:
+    await _refuse_when_full(services, session)
+    return await service.retry_message(session, message)
+
+
+async def accepted(services: Services, surface: str, posted: Posted, headers: dict[str, str]) -> Response[dict[str, Any]]:
+    """After the commit: announce, and answer 202."""
+    if not posted.repeated:
+        services.metrics.messages.labels(surface).inc()
+    await service.announce(services.bus, posted)
+    return Response(posted.view(), status_code=202, headers=headers)
+
+
+async def stop(services: Services, workspace_id: UUID, message_id: UUID, visitor_id: UUID | None) -> dict[str, Any]:
+    """Stop an answer; one that has already ended is shown as it is."""
+    async with services.database.transaction(workspace_id) as session:
+        message = await own_message(session, message_id, visitor_id)
+        stopped = await service.stop_message(session, message)
+    if stopped:
+        await service.announce_stop(services.bus, message)
+    return message_view(message)
+
+
+async def show(services: Services, workspace_id: UUID, conversation_id: UUID, visitor_id: UUID | None) -> dict[str, Any]:
+    """The conversation. The newest event's id is read first: what happens in between is in the events that follow it."""
+    last = await services.relay.last_id(conversation_id)
+    async with services.database.transaction(workspace_id) as session:
+        conversation = await own_conversation(session, conversation_id, visitor_id)
+        messages = await service.list_messages(session, conversation.id)
+    return {"id": str(conversation.id), "messages": [message_view(m) for m in messages], "last_event_id": last}
+
+
+async def follow(
+    services: Services, workspace_id: UUID, conversation_id: UUID, visitor_id: UUID | None, last_event_id: str | None
+) -> Stream:
+    async with services.database.transaction(workspace_id) as session:
+        await own_conversation(session, conversation_id, visitor_id)
+    if services.relay.reader.readers(conversation_id) >= STREAMS_EACH:
+        services.metrics.refused.labels("streams").inc()
+        raise Problem(
+            429,
+            "too-many-streams",
+            "This conversation is open too often",
+            f"At most {STREAMS_EACH} streams follow one conversation. Close one.",
+            headers={"retry-after": "5"},
+        )
+    events = services.relay.stream(workspace_id, conversation_id, relay.valid_id(last_event_id))
+    return Stream(events, media_type="text/event-stream", headers=relay.HEADERS)
