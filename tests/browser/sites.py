@@ -18,9 +18,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "retort
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files of a folder; `{{origin}}` in robots.txt and sitemap.xml becomes the server's own origin. Says nothing."""
+    """Files of a folder, and pages that exist in no file. Says nothing."""
 
-    made: dict[str, str] = {}  # pages that exist in no file, by path
+    made: dict[str, str] = {}  # those pages, by path
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -28,18 +28,13 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_response(HTTPStatus.NO_CONTENT)
             self.end_headers()
             return
-        origin = f"http://127.0.0.1:{self.server.server_address[1]}"
-        body: str | None = self.made.get(path)
-        if path in ("/robots.txt", "/sitemap.xml"):
-            file = Path(self.directory) / path[1:]
-            body = file.read_text().replace("{{origin}}", origin) if file.exists() else None
+        body = self.made.get(path)
         if body is None:
             super().do_GET()
             return
         data = body.encode()
-        kind = {"xml": "application/xml", "txt": "text/plain"}.get(path.rpartition(".")[2], "text/html; charset=utf-8")
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
