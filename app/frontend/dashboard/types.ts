@@ -7,10 +7,14 @@ export interface Me {
   csrf_token: string;
 }
 
+export type Tone = 'plain' | 'friendly' | 'formal';
+
 export interface AssistantDetail extends Assistant {
   id: string;
   persona: string;
-  tone: string;
+  tone: Tone;
+  /** The colour as the owner gave it; `brand` holds what became of it. */
+  brand_color: string;
   allowed_origins: string[];
   mode: 'wording' | 'evidence';
   source_ids: string[];

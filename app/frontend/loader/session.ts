@@ -120,11 +120,11 @@ export class Sessions {
   private async refusal(response: Response): Promise<Unavailable> {
     const code = await response.json().then((p: { code?: unknown }) => p.code, () => null);
     if (response.status === 404) {
-      return new Unavailable(`There is no assistant “${this.slug}” at ${this.origin}. Check data-assistant.`, 'This assistant does not exist any more.', false);
+      return new Unavailable(`There is no assistant "${this.slug}" at ${this.origin}. Check data-assistant.`, 'This assistant does not exist any more.', false);
     }
     if (response.status === 403) {
       return new Unavailable(
-        `“${this.slug}” may not answer on ${location.origin}. Add this origin in the dashboard, under Assistant, Allowed origins.`,
+        `"${this.slug}" may not answer on ${location.origin}. Add this origin in the dashboard, under Assistant, Allowed origins.`,
         'This assistant is not set up for this page.',
         false,
       );

@@ -44,6 +44,9 @@ export class Widget {
   private frame: HTMLIFrameElement | null = null;
   private port: MessagePort | null = null;
   private timer = 0;
+  private told = '';
+  /** Whether the visitor asked for the panel; one that opens by itself takes no focus. */
+  private wanted = false;
   /** The page's own `overflow`, while the panel covers the page. */
   private covered: string | null = null;
 
@@ -83,7 +86,10 @@ export class Widget {
     if (this.frame) {
       this.post({ type: 'shown' });
       this.frame.focus();
-    } else this.start(focus);
+    } else {
+      this.wanted = focus;
+      this.start();
+    }
   }
 
   close(): void {
@@ -116,7 +122,7 @@ export class Widget {
     this.host.style.setProperty('--brand-on', look.brand_on);
   }
 
-  private start(focus: boolean): void {
+  private start(): void {
     const wait = make('div', 'note');
     const ring = wait.appendChild(make('span', 'wait'));
     ring.setAttribute('role', 'status');
@@ -125,13 +131,13 @@ export class Widget {
     this.sessions.get().then(
       (memory) => {
         this.dress();
-        this.embed(memory.conversation_id !== null, focus);
+        this.embed(memory.conversation_id !== null);
       },
       (error) => this.fail(error),
     );
   }
 
-  private embed(resumes: boolean, focus: boolean): void {
+  private embed(resumes: boolean): void {
     const { origin, slug, theme } = this.options;
     const frame = make('iframe');
     frame.title = this.label.textContent ?? slug;
@@ -139,9 +145,8 @@ export class Widget {
     frame.src = `${origin}/widget/frame/${encodeURIComponent(slug)}#${new URLSearchParams({ theme, resumes: String(resumes) })}`;
     this.frame = frame;
     this.panel.append(frame);
-    if (focus) frame.focus();
     this.timer = window.setTimeout(() => {
-      this.fail(new Unavailable(`The frame of “${slug}” did not load from ${origin}. Does this page’s Content-Security-Policy allow frame-src ${origin}?`, 'The assistant did not load.', true));
+      this.fail(new Unavailable(`The frame of "${slug}" did not load from ${origin}. Does this page's Content-Security-Policy allow frame-src ${origin}?`, 'The assistant did not load.', true));
     }, LOAD_MS);
   }
 
@@ -156,6 +161,10 @@ export class Widget {
     target.postMessage({ type: 'retort:connect' }, this.options.origin, [channel.port2]);
     void this.handOver(false);
     this.panel.querySelector('.note')?.remove();
+    if (this.wanted && !this.panel.hidden) {
+      this.frame?.focus();
+      this.post({ type: 'shown' });
+    }
   };
 
   private readonly onPortMessage = ({ data }: MessageEvent): void => {
@@ -179,8 +188,11 @@ export class Widget {
     this.port?.postMessage(message);
   }
 
+  /** One line for each thing that is wrong, however often it is met. */
   private readonly tell = (error: unknown): void => {
-    console.warn(`[Retort] ${error instanceof Unavailable ? error.log : String(error)}`);
+    const line = error instanceof Unavailable ? error.log : String(error);
+    if (line !== this.told) console.warn(`[Retort] ${line}`);
+    this.told = line;
   };
 
   private fail(error: unknown): void {
@@ -197,7 +209,7 @@ export class Widget {
       node.addEventListener('click', act);
       return node;
     };
-    const first = again ? button('Try again', () => this.start(true)) : null;
+    const first = again ? button('Try again', () => this.start()) : null;
     const close = button('Close', () => this.close());
     note.append(make('b', '', 'No assistant here right now'), make('p', '', error instanceof Unavailable ? error.text : 'Try again in a moment.'), acts);
     this.panel.replaceChildren(note);

@@ -155,7 +155,7 @@ export function Answer({ message, wording, contact, selected = null, sourceIcon 
       {(message.status === 'failed' || message.status === 'cancelled') && (
         <div class="row"><button type="button" class="btn" onClick={() => onRetry(message)}><Icon of={icons.rotateCw} />Ask again</button></div>
       )}
-      {finished && <div class="msg-acts"><CopyButton text={() => clipboardOf(message, words, cited)} label="Copy answer" />{acts}</div>}
+      {finished && !(message.refused && !acts) && <div class="msg-acts"><CopyButton text={() => clipboardOf(message, words, cited)} label="Copy answer" />{acts}</div>}
     </>
   );
 }

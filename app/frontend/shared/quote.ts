@@ -63,6 +63,18 @@ export function markPassage(passage: string, sentences: string[]): Part[] {
   return parts;
 }
 
+/** The same parts as paragraphs, so that only those which hold a marked sentence stand out. */
+export function paragraphsOf(parts: Part[]): Part[][] {
+  const paragraphs: Part[][] = [[]];
+  for (const part of parts) {
+    part.text.split(/\n\s*\n?/).forEach((text, i) => {
+      if (i > 0) paragraphs.push([]);
+      if (text !== '') paragraphs.at(-1)?.push({ ...part, text });
+    });
+  }
+  return paragraphs.filter((paragraph) => paragraph.some((part) => part.text.trim() !== ''));
+}
+
 const tailOf = (text: string, length: number): string => {
   const flat = text.replace(/\s+/g, ' ');
   return flat.length <= length ? flat.trimStart() : `… ${flat.slice(-length).replace(/^\S*\s/, '')}`;

@@ -20,6 +20,12 @@ export interface ViewProps {
   onClose?: () => void;
 }
 
+/** Where the caret goes when what had the focus disappears. A finger would only get the keyboard over the answer. */
+export function refocus(focus: ViewProps['focus']): void {
+  if (matchMedia('(pointer: fine)').matches) focus.current();
+  else document.querySelector<HTMLElement>('[role="region"]')?.focus({ preventScroll: true });
+}
+
 export function Frame({ assistant, conversation, focus, onClose }: ViewProps) {
   const thread = conversation.thread.value;
   const outbox = conversation.outbox.value;
@@ -35,7 +41,7 @@ export function Frame({ assistant, conversation, focus, onClose }: ViewProps) {
   };
 
   return (
-    <div class="widget" onKeyDown={(event) => { if (event.key === 'Escape') onClose?.(); }}>
+    <div class="widget">
       {welcome ? (
         <header class="widget-head full">
           <div class="row"><span class="avatar avatar-inverse"><Icon of={icons.bookOpenText} /></span><span class="grow" />{onClose && <Close onClose={onClose} />}</div>
@@ -52,8 +58,8 @@ export function Frame({ assistant, conversation, focus, onClose }: ViewProps) {
       )}
       <Bars conversation={conversation} />
       {phase === 'loading' && <Loading />}
-      {welcome && <Welcome assistant={assistant} onAsk={(text) => { conversation.send(text); focus.current(); }} />}
-      {!welcome && phase === 'ready' && <Thread assistant={assistant} conversation={conversation} />}
+      {welcome && <Welcome assistant={assistant} onAsk={(text) => { conversation.send(text); refocus(focus); }} />}
+      {!welcome && phase === 'ready' && <Thread assistant={assistant} conversation={conversation} focus={focus} />}
       <footer class="widget-foot">
         <Composer placeholder={welcome ? 'Ask a question' : refused ? 'Ask another way' : 'Ask a follow-up'} answering={answering}
           onSend={(text) => conversation.send(text)} onStop={() => void conversation.stop()} onReady={(act) => { focus.current = act; }} />
@@ -90,7 +96,7 @@ export function Welcome({ assistant, onAsk }: { assistant: Assistant; onAsk: (te
   );
 }
 
-function Thread({ assistant, conversation }: { assistant: Assistant; conversation: Conversation }) {
+function Thread({ assistant, conversation, focus }: ViewProps) {
   const scroller = useRef<HTMLDivElement>(null);
   const thread = conversation.thread.value;
   const outbox = conversation.outbox.value;
@@ -106,7 +112,7 @@ function Thread({ assistant, conversation }: { assistant: Assistant; conversatio
 
   return (
     <div ref={scroller} class="widget-body thread" role="region" aria-label="Conversation" tabIndex={0}>
-      {exchanges.map((exchange) => <Turn key={exchange.key} exchange={exchange} assistant={assistant} conversation={conversation} offline={offline} />)}
+      {exchanges.map((exchange) => <Turn key={exchange.key} exchange={exchange} assistant={assistant} conversation={conversation} focus={focus} offline={offline} />)}
       {outbox.map((item) => (
         <section key={item.key} class="turn-group">
           <div class="msg msg-visitor"><div class="bubble" dir="auto" data-pending={item.status !== 'sending' ? '' : undefined}>{item.text}</div><OutgoingNote item={item} conversation={conversation} offline={offline} /></div>
@@ -116,7 +122,7 @@ function Thread({ assistant, conversation }: { assistant: Assistant; conversatio
   );
 }
 
-function Turn({ exchange, assistant, conversation, offline }: { exchange: Exchange; assistant: Assistant; conversation: Conversation; offline: boolean }) {
+function Turn({ exchange, assistant, conversation, focus, offline }: ViewProps & { exchange: Exchange; offline: boolean }) {
   const thread = conversation.thread.value;
   return (
     <section class="turn-group">
@@ -125,7 +131,7 @@ function Turn({ exchange, assistant, conversation, offline }: { exchange: Exchan
         <div key={message.id} class="msg msg-agent"><div class="who">A person</div><div class="bubble" dir="auto">{message.text}</div></div>
       ) : (
         <div key={message.id} class={`msg msg-assistant${isOpen(message) ? '' : ' answered'}`}>
-          <Answer message={message} wording={wordingOf(thread, message)} contact={assistant.contact} onRetry={(m) => void conversation.retry(m)} />
+          <Answer message={message} wording={wordingOf(thread, message)} contact={assistant.contact} onRetry={(m) => { void conversation.retry(m); refocus(focus); }} />
           {offline && isOpen(message) && <p class="hint"><Icon of={icons.circleAlert} size="s" /> The rest follows when you are back.</p>}
         </div>
       ))}

@@ -45,6 +45,6 @@ function App() {
 document.body.classList.add(mode === 'frame' ? 'frame' : 'page-body');
 const root = document.getElementById('app');
 if (root) render(<App />, root);
-if (frame) addEventListener('focus', () => {
-  if (document.activeElement === document.body) focus.current();
+if (frame) document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && !event.isComposing) frame.close();
 });

@@ -10,10 +10,10 @@ import { exchangesOf } from '../shared/exchanges';
 import { Icon, icons } from '../shared/icons';
 import { isSafeLink } from '../shared/markdown';
 import { OutgoingNote } from '../shared/outgoing';
-import { type Cited, citedOf, markPassage, pathOf } from '../shared/quote';
+import { type Cited, citedOf, markPassage, paragraphsOf, pathOf } from '../shared/quote';
 import { expectsMore, isOpen, wordingOf } from '../shared/reducer';
 import type { Message } from '../shared/types';
-import type { ViewProps } from './frame';
+import { refocus, type ViewProps } from './frame';
 
 interface Picked {
   message: string;
@@ -31,7 +31,6 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
   const offline = conversation.link.value.kind === 'waiting';
   const [picked, setPicked] = useState<Picked | null>(null);
   const declined = useRef(false);
-  const end = useRef<HTMLDivElement>(null);
   const scroller = useRef<HTMLDivElement>(null);
 
   const last = thread.messages.filter((m) => m.role === 'assistant' && !m.refused && m.citations?.length > 0).at(-1);
@@ -39,12 +38,18 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
     if (last && !declined.current && matchMedia(WIDE).matches) setPicked({ message: last.id, number: last.citations[0]?.number ?? 1 });
   }, [last?.id]);
 
+  // Beside an answer that rests on nothing, an older passage would mislead.
+  const newest = thread.messages.filter((m) => m.role === 'assistant').at(-1);
+  const bare = newest?.status === 'done' && newest.id !== last?.id;
+  useEffect(() => {
+    if (bare) setPicked(null);
+  }, [bare, newest?.id]);
+
   const questions = exchanges.length + outbox.length;
   useLayoutEffect(() => {
     const node = scroller.current;
     if (!node || questions === 0) return;
-    const newest = node.querySelector('.exchange:last-of-type');
-    newest?.scrollIntoView({ block: 'start' });
+    node.querySelector('.exchange:last-of-type')?.scrollIntoView({ block: 'start' });
   }, [questions]);
 
   const onCite: OnCite = (message, number) => {
@@ -69,10 +74,10 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
       <header class="head">
         <span class="avatar avatar-brand"><Icon of={icons.bookOpenText} /></span><h1 class="clip" dir="auto">{assistant.name}</h1><span class="grow" />
         {!empty && <button type="button" class="btn btn-quiet hide-s" onClick={() => print()}><Icon of={printer} />Print</button>}
-        {!empty && <button type="button" class="btn" onClick={again}><Icon of={icons.plus} />New conversation</button>}
+        {!empty && <button type="button" class="btn" aria-label="New conversation" onClick={again}><Icon of={icons.plus} /><span class="hide-s">New conversation</span></button>}
       </header>
       {!empty && (
-        <nav class="topics" aria-labelledby="yours"><h2 id="yours">Your questions</h2>
+        <nav class="topics" aria-label="Asked so far"><h2>Your questions</h2>
           {exchanges.map(({ key, question }) => question && <a key={key} class="nav" href={`#q-${key}`} dir="auto"><span class="clip" title={question.text}>{question.text}</span></a>)}
         </nav>
       )}
@@ -84,7 +89,7 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
             <div class="talk-in start">
               <div><h2 class="q" dir="auto">{assistant.greeting || assistant.name}</h2>{assistant.intro && <p class="soft intro" dir="auto">{assistant.intro}</p>}</div>
               {assistant.suggested_questions.length > 0 && (
-                <div><h3 class="muted often">Often asked</h3>{assistant.suggested_questions.map((text) => <button key={text} type="button" class="ask" dir="auto" onClick={() => { conversation.send(text); focus.current(); }}>{text}<Icon of={icons.arrowRight} class="turn" /></button>)}</div>
+                <div><h3 class="muted often">Often asked</h3>{assistant.suggested_questions.map((text) => <button key={text} type="button" class="ask" dir="auto" onClick={() => { conversation.send(text); refocus(focus); }}>{text}<Icon of={icons.arrowRight} class="turn" /></button>)}</div>
               )}
             </div>
           )}
@@ -98,7 +103,7 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
                   ) : (
                     <div key={message.id} class={`answer${isOpen(message) ? '' : ' answered'}`}>
                       <Answer message={message} wording={wordingOf(thread, message)} contact={assistant.contact} sourceIcon={panelRight}
-                        selected={picked?.message === message.id ? picked.number : null} onCite={onCite} onRetry={(m) => void conversation.retry(m)} />
+                        selected={picked?.message === message.id ? picked.number : null} onCite={onCite} onRetry={(m) => { void conversation.retry(m); refocus(focus); }} />
                       {offline && isOpen(message) && <p class="hint"><Icon of={icons.circleAlert} size="s" /> The rest follows when you are back.</p>}
                     </div>
                   ))}
@@ -109,7 +114,6 @@ export function Page({ assistant, conversation, focus }: ViewProps) {
                   {item.status === 'sending' ? <div class="answer"><div class="lead"><span class="typing"><i /><i /><i /></span></div></div> : <OutgoingNote item={item} conversation={conversation} offline={offline} />}
                 </section>
               ))}
-              <div ref={end} />
             </div>
           )}
         </div>
@@ -140,8 +144,7 @@ function Loading() {
 /** The passage with its cited sentences marked, paragraph by paragraph. */
 function Reader({ item, onClose }: { item: Cited; onClose: () => void }) {
   const doc = useRef<HTMLDivElement>(null);
-  const parts = useMemo(() => markPassage(item.passage || item.sentences.join(' '), item.sentences), [item]);
-  const cited = parts.some((part) => part.marked);
+  const paragraphs = useMemo(() => paragraphsOf(markPassage(item.passage || item.sentences.join(' '), item.sentences)), [item]);
   useEffect(() => {
     if (doc.current) doc.current.scrollTop = 0;
     doc.current?.querySelector('mark')?.scrollIntoView({ block: 'nearest' });
@@ -154,7 +157,8 @@ function Reader({ item, onClose }: { item: Cited; onClose: () => void }) {
         <div class="row"><span class="hint clip" dir="auto">{pathOf(item)}</span>
           {isSafeLink(item.url) && <a class="btn btn-quiet end" href={item.url} target="_blank" rel="noopener noreferrer">Open page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}</div>
       </header>
-      <div ref={doc} class="doc" tabIndex={0} role="region" aria-label="Passage"><p class={cited ? 'cited' : ''} dir="auto"><Marked parts={parts} /></p></div>
+      <div ref={doc} class="doc" tabIndex={0} role="region" aria-label="Passage">
+        {paragraphs.map((parts, i) => <p key={i} class={parts.some((part) => part.marked) ? 'cited' : ''} dir="auto"><Marked parts={parts} /></p>)}</div>
     </aside>
   );
 }
