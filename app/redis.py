@@ -30,6 +30,21 @@ def process_key(kind: str, name: str) -> str:
     return f"bus:process:{kind}:{name}"
 
 
+def host_leases(host: str) -> str:
+    """A sorted set: the requests that the crawler has open to a host, by the time at which each may be forgotten."""
+    return f"bus:host:{host}:leases"
+
+
+def host_pause(host: str) -> str:
+    """The time (milliseconds) before which the crawler asks a host nothing: its crawl-delay, or its Retry-After."""
+    return f"bus:host:{host}:pause"
+
+
+def robots_text(origin: str) -> str:
+    """What an origin's robots.txt said, for some minutes."""
+    return f"bus:robots:{origin}"
+
+
 def state_key(conversation_id: UUID, key: str) -> str:
     return f"state:{conversation_id}:{key}"
 

@@ -18,8 +18,8 @@ def _names(table: str) -> frozenset[str]:
 
 
 DROPPED = _names("""
-    script style noscript template svg iframe object embed canvas audio video nav footer button select option input textarea dialog
-    menu map head annotation annotation-xml datalist progress meter frameset noframes
+    script style noscript template svg iframe object embed canvas audio video nav footer button select option input textarea
+    dialog menu map head annotation annotation-xml datalist progress meter frameset noframes
 """)
 ROLES = _names("navigation banner contentinfo search menu menubar toolbar dialog alertdialog")
 STRONG = _names("""
