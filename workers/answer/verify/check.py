@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from workers.answer.sentences import split_sentences
 from workers.answer.verify.context import annotate
-from workers.answer.verify.lexicon import ANTONYMS, AUXILIARIES, LIGHT, NEGATIVE_PREFIXES, REFERENCES
+from workers.answer.verify.lexicon import ANTONYMS, AUXILIARIES, INSTRUCTIONS, LIGHT, NEGATIVE_PREFIXES, REFERENCES
 from workers.answer.verify.relations import has_verb, starts_with_verb, turned_round
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
 
@@ -35,7 +35,8 @@ _LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT)
 _ANTONYM_KEYS = {word_key(word): frozenset(word_key(other) for other in others) for word, others in ANTONYMS.items()}
 _RESTRICTING = re.compile(
     r"\b(?:only|not|n't|never|no|none|nothing|without|cannot|unless|except|instead|rather|must|at least|at most|but|neither|nor|just|"
-    r"too|limited|until|before|otherwise|un\w+|dis\w+|rejects?|refuses?|fails?|closed|prohibited|forbidden|denied|optional)\b|n't\b",
+    r"too|limited|until|before|otherwise|un\w+|dis\w+|rejects?|refuses?|fails?|closed|prohibited|forbidden|denied|optional|"
+    r"exclud\w+|exception|abort\w*|lacks?|missing)\b|n't\b",
     re.IGNORECASE,
 )
 
@@ -71,11 +72,12 @@ class _Window:
     refers: bool
 
 
-def verify(sentence: str, evidence: Sequence[str], *, question: str) -> Verdict:
+def verify(sentence: str, evidence: Sequence[str], *, question: str, topic: str = "") -> Verdict:
     """Whether `evidence` supports every claim of one `sentence` of wording.
 
-    `evidence` are verbatim sentences or short passages, neighbours of one passage next to each other. Words of the `question` may be
-    repeated as its topic; they prove nothing. Never raises on any text.
+    `evidence` are verbatim sentences or short passages, neighbours of one passage next to each other. Words of the `question`, and of
+    the `topic` (titles and headings above the evidence, the site's name), may be repeated as what it is about; they prove nothing.
+    Never raises on any text.
     """
     plain = normalise(sentence)
     if not any(character.isalnum() for character in plain):
@@ -85,7 +87,7 @@ def verify(sentence: str, evidence: Sequence[str], *, question: str) -> Verdict:
     pieces = _pieces(tuple(evidence))
     if plain in pieces.verbatim:
         return Verdict(True, "verbatim: a sentence of the evidence", 1.0)
-    asked = frozenset(token.key for token in tokenise(question) if token.content and token.kind != NUMBER)
+    asked = frozenset(token.key for token in tokenise(question + " \n" + topic) if token.content and token.kind != NUMBER)
     answer = _YES_NO.match(plain)
     claim = plain[answer.end() :] if answer else plain
     if answer and not any(character.isalnum() for character in claim):
@@ -166,7 +168,8 @@ def _answer_polarity(answer: str, claim: str, question: str) -> _Fault | None:
             same = asked_keys.get(token.key)
             if token.denied and same is not None and not same.negated:
                 return _Fault("polarity", f"“yes”, but “{token.lower}” is denied", 0.0)
-        if claimed and any(token.lower in ("not", "cannot", "can't", "never") for token in claimed[:3]):
+        opening = [token.lower for token in claimed[:3]]
+        if "if" not in opening and any(word in ("not", "cannot", "can't", "never", "don't", "isn't") for word in opening):
             return _Fault("polarity", "“yes” before a denial", 0.0)
         return None
     restricted = _RESTRICTING.search(claim) or any(token.kind == NUMBER for token in claimed)
@@ -280,7 +283,7 @@ def _against(tokens: list[Token], window: _Window, asked: frozenset[str]) -> _Fa
             matches.append((token, found))
         elif token.key in asked and token.kind in (WORD, NAME) and _may_echo(token, content, window):
             echoed.append(token)
-        elif token.key in _LIGHT_KEYS and token.kind == WORD:
+        elif token.kind == WORD and not _opposite_in(token, window) and (token.key in _LIGHT_KEYS or _instructs(tokens, token)):
             continue
         else:
             missing.append(token)
@@ -308,12 +311,18 @@ def _against(tokens: list[Token], window: _Window, asked: frozenset[str]) -> _Fa
     return fault
 
 
+def _instructs(tokens: list[Token], token: Token) -> bool:
+    """A verb that opens a clause ("Set …", "then open …", "and press …") says no more than that this is what to do."""
+    if token.lower not in INSTRUCTIONS:
+        return False
+    place = _place(tokens, token)
+    ahead = [each for each in tokens[:place] if each.segment == token.segment]
+    return all(each.lower in ("and", "then", "or", "you", "can", "must", "to", "just", "please", "first", "by") for each in ahead[-2:])
+
+
 def _find(token: Token, window: _Window) -> list[Token]:
     found = window.keys.get(token.key)
     if found:
-        if token.kind == CODE or any(each.kind == CODE for each in found):
-            exact = [each for each in found if each.text.strip("()") == token.text.strip("()") or token.initial or each.initial]
-            return exact or ([] if token.kind == CODE else found)
         return found
     if token.kind == WORD and "-" in token.key:
         halves = [window.keys.get(half) for half in token.key.split("-")]
@@ -394,26 +403,38 @@ def _numbers(tokens: list[Token], matches: list[tuple[Token, list[Token]]], wind
 
 
 def _same_place(token: Token, tokens: list[Token], found: Token, window: list[Token]) -> bool:
+    """Something beside the number in the claim is beside it in the evidence; the only number of its unit has nothing to be mixed with."""
+    rivals = [each for each in window if each.kind == NUMBER and each.unit == found.unit and each is not found]
+    if not rivals:
+        return True
     mine = _around(tokens, token, NUMBER_NEIGHBOURS)
     theirs = _around(window, found, NUMBER_NEIGHBOURS)
-    return not mine or not theirs or bool(mine & theirs)
+    if not mine or not theirs or mine & theirs:
+        return True
+    # The two ends of a range stand beside each other; what is beside one of them is beside both.
+    return len(rivals) == 1 and bool(found.prepositions | rivals[0].prepositions) and abs(_place(window, found) - _place(window, rivals[0])) <= 2
+
+
+def _place(tokens: list[Token], token: Token) -> int:
+    return next(index for index, each in enumerate(tokens) if each is token)
 
 
 def _around(tokens: list[Token], token: Token, reach: int) -> set[str]:
     content = [each for each in tokens if each.content]
-    place = next(index for index, each in enumerate(content) if each is token)
+    place = _place(content, token)
     near = content[max(0, place - reach) : place] + content[place + 1 : place + 1 + reach]
     return {each.key for each in near if each.kind != NUMBER}
 
 
 def _governed(tokens: list[Token], matches: list[tuple[Token, list[Token]]], window: _Window) -> _Fault | None:
     """Negation, exception, "only", modality and quantifier of each word against the same word in the evidence."""
+    kept = {each.segment for token, found in matches if token.denied for each in found if each.negated}
     for token, found in matches:
         opposite = _without_prefix(token.lower)
         changed = any(each.key != token.key for each in found) and opposite
         if token.denied and not any(each.negated for each in found) and not changed and token.key not in _negative_keys(window):
             return _Fault("negation", f"“{token.lower}” is denied here, not in the evidence", 0.0)
-        if not token.negated and found and all(each.denied for each in found) and not changed:
+        if not token.negated and not changed and all(each.denied and each.segment not in kept for each in found):
             return _Fault("negation", f"“{token.lower}” is denied in the evidence", 0.0)
         if token.exceptive and not any(each.exceptive for each in found):
             return _Fault("exception", f"“{token.exceptive}” is not in the evidence", 0.0)
@@ -461,10 +482,29 @@ def _crossed(tokens: list[Token], window: _Window) -> bool:
     for index, keys in enumerate(own):
         used = [key for key in keys if key in mine]
         others = [key for other, its in enumerate(own) if other != index for key in its if key in mine]
-        first = next((token.key for token in parts[index] if token.content), "")
-        if used and others and first and first not in mine and len(used) <= len(others) + 2:
+        subject = _subject(parts[index])
+        if used and others and subject and not any(key in mine for key in subject):
             return True
     return False
+
+
+def _subject(part: list[Token]) -> list[str]:
+    """Content words ahead of the verb, three at most; the verb itself where there are none."""
+    found: list[str] = []
+    first = next((token for token in part if token.content), None)
+    if first is not None and first.lower in INSTRUCTIONS:
+        return found
+    for index, token in enumerate(part):
+        if token.lower in AUXILIARIES and found:
+            break
+        if not token.content or token.key.startswith("%") or token.key in _LIGHT_KEYS:
+            continue
+        if found and has_verb(part[index : index + 1]):
+            break
+        found.append(token.key)
+        if len(found) == 3 or has_verb(part[index : index + 1]):
+            break
+    return found
 
 
 def _coordinates(tokens: list[Token]) -> list[list[Token]]:
@@ -476,6 +516,5 @@ def _coordinates(tokens: list[Token]) -> list[list[Token]]:
             splits = has_verb(tokens[index + 1 : index + 6]) and has_verb(parts[-1])
         if splits and parts[-1]:
             parts.append([])
-        if token.lower not in AUXILIARIES or parts[-1]:
-            parts[-1].append(token)
+        parts[-1].append(token)
     return [part for part in parts if any(token.content for token in part)]

@@ -37,7 +37,13 @@ DETERMINERS = _words(
 LIGHT = _words("""
     use make need want way thing case able possible available provide offer mean give take help find see know like work kind sort
     following below above first time part number option example note choose simple directly specific particular call name allow
+    value mode go result appear happen form
     depend apply refer describe explain question answer page website site text information detail people person place purpose
+""")
+# Verbs that tell the reader what to do with what the evidence names.
+INSTRUCTIONS = _words("""
+    use set pass open run read add go click press select choose type enter put check look call take give write specify start switch wait
+    hold assign save keep visit contact ask make try edit see follow execute insert define place point pick tick mark bring
 """)
 BE = _words(
     "is are was were be been being am 's 're isn't aren't wasn't weren't it's that's there's you're they're we're gets get got"
@@ -93,7 +99,7 @@ QUANTIFIERS = {
 DIRECTIONAL = _words(
     "from to into onto before after until than with by for over under above below instead via because if when unless on in"
 )
-SWAPPABLE = _words("from to into onto before after until than instead over under above below because if when unless by with for")
+SWAPPABLE = _words("from to into onto before after until than instead over under above below because if when unless")
 CONTRAST = {
     "from": _words("to into onto until"),
     "to": _words("from"),
@@ -130,7 +136,7 @@ SYNONYMS = _groups("""
     delete remove erase
     create generate
     change modify alter edit adjust
-    choose select pick opt
+    choose select pick
     get obtain receive
     buy purchase
     need require necessary must mandatory compulsory
@@ -161,8 +167,7 @@ SYNONYMS = _groups("""
     ask request
     possible able
     parcel package-parcel
-    choice option
-    entire whole complete
+        entire whole complete
     build construct
     go travel
     give provide offer supply
@@ -180,7 +185,6 @@ SYNONYMS = _groups("""
     error failure
     wrong incorrect
     correct right
-    setting option-setting
     main primary principal
     area region zone
     assure ensure guarantee

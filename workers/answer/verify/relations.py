@@ -161,7 +161,7 @@ def _relates(tokens: list[Token], index: int) -> bool:
         return False
     before = tokens[index - 1] if index else None
     after = tokens[index + 1] if index + 1 < len(tokens) else None
-    if after is None or before is None:
+    if after is None or before is None or after.lower in AUXILIARIES:
         return False
     if after.lower == "of" or after.lower == "than":
         return after.lower == "than" or stem(token.lower) in _RELATIONAL_STEMS

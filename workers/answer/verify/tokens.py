@@ -20,6 +20,7 @@ _QUANTITY = re.compile(
 )
 _PLAIN_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPOUND = re.compile(r"[^\W\d_]+(?:[-/][^\W\d_]+)+")
+_BRACKETS = re.compile(r"[()\[\]{}\"'`<>]")
 _MERIDIEM = {"am": 0, "pm": 12}
 _PHRASES = [
     (re.compile(pattern, re.IGNORECASE), replacement)
@@ -168,6 +169,7 @@ def tokenise(text: str) -> list[Token]:
                 initial, breaks = False, ""
         elif chunk.strip("-") == "" and chunk:
             breaks = "-"
+        tail = tail.replace("...", "")
         if any(mark in tail for mark in ".!?"):
             initial = True
         breaks = next((mark for mark in tail if mark in ".!?;:)]}"), "," if "," in tail else breaks)
@@ -178,6 +180,8 @@ def tokenise(text: str) -> list[Token]:
 def _read(core: str, initial: bool) -> list[Token]:
     """Tokens of one chunk between spaces, stripped of the punctuation around it."""
     lower = core.lower()
+    if not any(character.isalnum() for character in core):
+        return []
     if lower in BOUNDS:
         return [Token(core, lower, WORD, "", initial)]
     if _PLAIN_WORD.fullmatch(core):
