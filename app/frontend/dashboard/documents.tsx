@@ -126,9 +126,13 @@ function PageItem({ row, current }: { row: DocumentRow; current: boolean }) {
 
 function Detail({ id, source }: { id: string; source: Source }) {
   const { data, error, loading, reload, set } = useResource<DocumentDetail>(() => api.document(id), id);
+  const head = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (matchMedia('(max-width: 1200px)').matches) head.current?.scrollIntoView({ block: 'start' });
+  }, []);
   const unfinished = data !== null && (data.status === 'waiting' || data.status === 'fetching');
   usePolling(async () => set(await api.document(id)), POLL_MS, unfinished && isReading(source));
-  const back = <Link class="btn btn-quiet back" href={`/content/${source.id}`}>All pages</Link>;
+  const back = <div ref={head}><Link class="btn btn-quiet back" href={`/content/${source.id}`}>All pages</Link></div>;
   if (error) return <>{back}<div class="empty" role="alert"><span class="glyph glyph-bad"><Icon of={icons.circleAlert} size="l" /></span><h3>The page could not be loaded</h3><p>{explain(error)}</p><button type="button" class="btn" onClick={() => void reload()}>Try again</button></div></>;
   if (!data || loading) return <>{back}<div class="doc-head" aria-busy="true"><span class="skeleton title-shape" /><span class="skeleton w50" /></div><div class="card-body stack"><span class="skeleton w90" /><span class="skeleton w80" /><span class="skeleton w90" /></div></>;
   return (

@@ -7,14 +7,11 @@ import { go } from './router';
 import type { Me } from './types';
 
 /** The one-time token after `#token=`; it is taken out of the address at once. */
-export function takeLinkToken(): string | null {
+function takeLinkToken(): string | null {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
   if (token) history.replaceState(null, '', location.pathname);
   return token;
 }
-
-const linkToken = location.pathname === '/sign-in' ? takeLinkToken() : null;
-let linkTried = false;
 
 function enter(who: Me): void {
   me.value = who;
@@ -24,16 +21,23 @@ function enter(who: Me): void {
 export function SignIn() {
   const [email, setEmail] = useState('');
   const [password, setPassword] = useState('');
-  const [busy, setBusy] = useState(linkToken !== null && !linkTried);
+  const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
 
   useEffect(() => {
-    if (linkToken === null || linkTried) return;
-    linkTried = true;
-    api.signInByLink(linkToken).then(enter, (error) => {
-      setProblem(explain(error));
-      setBusy(false);
-    });
+    const tryLink = (): void => {
+      const token = takeLinkToken();
+      if (!token) return;
+      setBusy(true);
+      setProblem(null);
+      api.signInByLink(token).then(enter, (error) => {
+        setProblem(explain(error));
+        setBusy(false);
+      });
+    };
+    tryLink();
+    addEventListener('hashchange', tryLink); // the link pasted into this very tab
+    return () => removeEventListener('hashchange', tryLink);
   }, []);
 
   const submit = async (event: Event): Promise<void> => {
