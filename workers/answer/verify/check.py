@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from workers.answer.sentences import split_sentences
 from workers.answer.verify.context import annotate
-from workers.answer.verify.lexicon import ANTONYMS, AUXILIARIES, INSTRUCTIONS, LIGHT, NEGATIVE_PREFIXES, REFERENCES
+from workers.answer.verify.lexicon import ANTONYMS, AUXILIARIES, INSTRUCTIONS, LIGHT, NEGATIVE_PREFIXES, ONLY, REFERENCES
 from workers.answer.verify.relations import has_verb, starts_with_verb, turned_round
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
 
@@ -25,18 +25,19 @@ REASONS = (
 )  # fmt: skip
 # At most this share of a claim's content words may come from the question alone.
 QUESTION_SHARE = 0.34
-# Words around a number in the claim, of which one must stand as near to it in the evidence.
-NUMBER_NEIGHBOURS = 3
+# How many content words on each side tell which of several places in the evidence a word of the claim speaks of.
+NEIGHBOURS = 3
 _CLAUSE = re.compile(
     r"(?P<mark>;|:(?=\s)|,?\s(?:but|while|whereas|although|though|so|which|and|because|since)\s|,\s(?:and|or|who|where|then)\s|,\s|\s-\s|\s\()"
 )
-_YES_NO = re.compile(r"^(yes|no|nope|yep|ok|okay|sure|correct|right)\b\s*[,.:;!-]*\s*", re.IGNORECASE)
+_YES_NO = re.compile(r"^(yes|no|nope|yep|ok|okay|sure|correct|right)\b\s*(?:[,.:;!-]+\s*|$)", re.IGNORECASE)
+_PRONOUNS = frozenset(("it", "they", "this", "these", "you", "we", "he", "she", "that", "which", "i"))
 _LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT)
 _ANTONYM_KEYS = {word_key(word): frozenset(word_key(other) for other in others) for word, others in ANTONYMS.items()}
 _RESTRICTING = re.compile(
     r"\b(?:only|not|n't|never|no|none|nothing|without|cannot|unless|except|instead|rather|must|at least|at most|but|neither|nor|just|"
     r"too|limited|until|before|otherwise|un\w+|dis\w+|rejects?|refuses?|fails?|closed|prohibited|forbidden|denied|optional|"
-    r"exclud\w+|exception|abort\w*|lacks?|missing)\b|n't\b",
+    r"exclud\w+|exception|abort\w*|lacks?|missing|non-?\w+|same|identical)\b|n't\b",
     re.IGNORECASE,
 )
 
@@ -281,13 +282,13 @@ def _against(tokens: list[Token], window: _Window, asked: frozenset[str]) -> _Fa
         found = _find(token, window)
         if found:
             matches.append((token, found))
-        elif token.key in asked and token.kind in (WORD, NAME) and _may_echo(token, content, window):
+        elif token.key in asked and token.kind != NUMBER and _may_echo(token, content, window):
             echoed.append(token)
-        elif token.kind == WORD and not _opposite_in(token, window) and (token.key in _LIGHT_KEYS or _instructs(tokens, token)):
+        elif token.kind == WORD and not _opposite_in(token, window, tokens) and (token.key in _LIGHT_KEYS or _instructs(tokens, token)):
             continue
         else:
             missing.append(token)
-            if token.kind == WORD and _opposite_in(token, window):
+            if token.kind == WORD and _opposite_in(token, window, tokens):
                 flipped = token
     score = len(matches) / max(1, len(matches) + len(missing) + len(echoed))
     count = len(missing)
@@ -299,7 +300,8 @@ def _against(tokens: list[Token], window: _Window, asked: frozenset[str]) -> _Fa
         return _Fault("nothing-new", "it repeats the question, not the evidence", score, max(1, len(echoed)))
     if all(token.key in asked for token, _ in matches) and len(content) > len(matches):
         return _Fault("nothing-new", "it repeats the question, not the evidence", score, 1)
-    fault = _numbers(tokens, matches, window) or _governed(tokens, matches, window)
+    nearest = [(token, _nearest(token, found, tokens, window)) for token, found in matches]
+    fault = _numbers(tokens, matches, window) or _governed(tokens, nearest, window)
     if fault is None:
         turned = turned_round(tokens, window.tokens)
         if turned:
@@ -349,22 +351,24 @@ def _without_prefix(lower: str) -> str:
     return ""
 
 
-def _opposite_in(token: Token, window: _Window) -> bool:
-    if any(other in window.keys for other in _ANTONYM_KEYS.get(token.key, ())):
+def _opposite_in(token: Token, window: _Window, tokens: list[Token]) -> bool:
+    """Whether the evidence says the opposite of a word that it lacks, and the claim does not say it too ("from true to false")."""
+    said = {each.key for each in tokens}
+    if any(other in window.keys and other not in said for other in _ANTONYM_KEYS.get(token.key, ())):
         return True
     base = _without_prefix(token.lower)
-    if base and base in window.keys:
+    if base and base in window.keys and base not in said:
         return True
-    return any(each.content and _without_prefix(each.lower) == token.key for each in window.tokens)
+    return any(each.content and _without_prefix(each.lower) == token.key and each.key not in said for each in window.tokens)
 
 
 def _may_echo(token: Token, content: list[Token], window: _Window) -> bool:
     """A topic word of the question is no claim, unless the evidence has its opposite or, for a name, names something else."""
-    if _opposite_in(token, window):
+    if _opposite_in(token, window, content):
         return False
-    if token.kind == NAME:
+    if token.kind != WORD:
         mine = {each.key for each in content}
-        return not any(each.kind == NAME and each.key not in mine for each in window.tokens)
+        return not any(each.kind == token.kind and each.key not in mine for each in window.tokens)
     return True
 
 
@@ -381,6 +385,19 @@ def _missing(missing: list[Token], window: _Window, score: float, count: int) ->
         if token.initial and token.text[:1].isupper() and token.key not in window.keys:
             return _Fault("unsupported-name", f"“{token.text}” is not in the evidence", score, count)
     return _Fault("unsupported-word", f"“{missing[0].lower}” is not in the evidence", score, count)
+
+
+def _nearest(token: Token, found: list[Token], tokens: list[Token], window: _Window) -> list[Token]:
+    """Of several places of a word in the evidence, those with the most of the claim's words around them."""
+    if len(found) < 2:
+        return found
+    mine = _beside(tokens, token)
+    shared = [len(mine & _beside(window.tokens, each)) for each in found]
+    return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
+
+
+def _beside(tokens: list[Token], token: Token) -> set[str]:
+    return _around([each for each in tokens if each.segment == token.segment], token, NEIGHBOURS)
 
 
 def _numbers(tokens: list[Token], matches: list[tuple[Token, list[Token]]], window: _Window) -> _Fault | None:
@@ -407,8 +424,8 @@ def _same_place(token: Token, tokens: list[Token], found: Token, window: list[To
     rivals = [each for each in window if each.kind == NUMBER and each.unit == found.unit and each is not found]
     if not rivals:
         return True
-    mine = _around(tokens, token, NUMBER_NEIGHBOURS)
-    theirs = _around(window, found, NUMBER_NEIGHBOURS)
+    mine = _around(tokens, token, NEIGHBOURS)
+    theirs = _around(window, found, NEIGHBOURS)
     if not mine or not theirs or mine & theirs:
         return True
     # The two ends of a range stand beside each other; what is beside one of them is beside both.
@@ -429,12 +446,17 @@ def _around(tokens: list[Token], token: Token, reach: int) -> set[str]:
 def _governed(tokens: list[Token], matches: list[tuple[Token, list[Token]]], window: _Window) -> _Fault | None:
     """Negation, exception, "only", modality and quantifier of each word against the same word in the evidence."""
     kept = {each.segment for token, found in matches if token.denied for each in found if each.negated}
-    for token, found in matches:
-        opposite = _without_prefix(token.lower)
-        changed = any(each.key != token.key for each in found) and opposite
-        if token.denied and not any(each.negated for each in found) and not changed and token.key not in _negative_keys(window):
+    matched = {id(token) for token, _ in matches}
+    said = {token.quantifier for token in tokens} - {""}
+    for token in tokens:
+        # A denial of a word that only the question has: the evidence must deny the same thing in its own words.
+        if token.denied and id(token) not in matched and not kept and not any(t.negated and e.negated for t, f in matches for e in f):
             return _Fault("negation", f"“{token.lower}” is denied here, not in the evidence", 0.0)
-        if not token.negated and not changed and all(each.denied and each.segment not in kept for each in found):
+    for token, found in matches:
+        changed = _without_prefix(token.lower) and any(each.key != token.key for each in found)
+        if token.denied and not any(each.negated == token.negated for each in found) and not changed and token.key not in _negative_keys(window):
+            return _Fault("negation", f"“{token.lower}” is denied here, not in the evidence", 0.0)
+        if not token.negated and not token.denied and not changed and all(each.denied and each.negated and each.segment not in kept for each in found):
             return _Fault("negation", f"“{token.lower}” is denied in the evidence", 0.0)
         if token.exceptive and not any(each.exceptive for each in found):
             return _Fault("exception", f"“{token.exceptive}” is not in the evidence", 0.0)
@@ -445,11 +467,19 @@ def _governed(tokens: list[Token], matches: list[tuple[Token, list[Token]]], win
             if fault:
                 return fault
         theirs = {each.quantifier for each in found}
-        if theirs and "" not in theirs and token.quantifier not in theirs and not (theirs == {"all"} and not token.quantifier):
+        if theirs and not theirs & {"", *said} and not (theirs == {"all"} and not token.quantifier):
             return _Fault("quantifier", f"“{token.lower}”: the evidence says {min(theirs)}", 0.0)
-    if any(token.only for token in tokens) and not any(token.only for token in window.tokens):
+    if any(token.lower in ONLY for token in tokens) and not _restricts(window):
         return _Fault("exception", "“only” is not in the evidence", 0.0)
+    if any(token.lower == "not-only" for token in tokens) and any(token.lower in ONLY for token in window.tokens):
+        return _Fault("exception", "“not only” where the evidence has “only”", 0.0)
     return None
+
+
+def _restricts(window: _Window) -> bool:
+    """Whether the evidence says "only", or the same as "not … except", "not … until"."""
+    words = {token.lower for token in window.tokens}
+    return bool(words & ONLY) or (bool(words & {"except", "unless", "until"}) and any(token.negated for token in window.tokens))
 
 
 def _negative_keys(window: _Window) -> set[str]:
@@ -471,6 +501,8 @@ def _modality(token: Token, found: list[Token]) -> _Fault | None:
 
 def _crossed(tokens: list[Token], window: _Window) -> bool:
     """Within one sentence of two clauses: the claim uses what only the second says, without its first word, and what only the first says."""
+    if tokens[0].lower in _PRONOUNS or starts_with_verb(tokens):
+        return False  # its subject is understood
     parts = _coordinates(window.tokens)
     if len(parts) < 2:
         return False
@@ -492,7 +524,7 @@ def _subject(part: list[Token]) -> list[str]:
     """Content words ahead of the verb, three at most; the verb itself where there are none."""
     found: list[str] = []
     first = next((token for token in part if token.content), None)
-    if first is not None and first.lower in INSTRUCTIONS:
+    if (first is not None and first.lower in INSTRUCTIONS) or any(token.lower in _PRONOUNS for token in part[:2]):
         return found
     for index, token in enumerate(part):
         if token.lower in AUXILIARIES and found:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from workers.answer.verify.lexicon import (
+    BE,
     BREAKING_WORDS,
+    DENYING,
     DETERMINERS,
     DIRECTIONAL,
     EXCEPTIVE,
@@ -11,15 +13,17 @@ from workers.answer.verify.lexicon import (
     LIGHT_HEADS,
     MODALS,
     NEGATORS,
-    ONLY,
     QUANTIFIERS,
 )
-from workers.answer.verify.tokens import Token
+from workers.answer.verify.tokens import Token, word_key
 
 # A negation reaches at most this many content words ahead.
 _NEGATION_REACH = 7
 _MODAL_REACH = 2
 _CONJUNCTIONS = frozenset(("because", "if", "when", "unless", "before", "after", "until"))
+
+_LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT_HEADS)
+_DENYING_KEYS = frozenset(word_key(word) for word in DENYING)
 
 
 def annotate(tokens: list[Token]) -> list[Token]:
@@ -28,14 +32,11 @@ def annotate(tokens: list[Token]) -> list[Token]:
     governed: list[set[str]] = [set() for _ in tokens]
     for index, token in enumerate(tokens):
         word = token.lower
-        if word in NEGATORS or word.endswith("n't"):
+        if word in NEGATORS or word.endswith("n't") or _denying_verb(tokens, index):
             _deny(tokens, index)
         if word in EXCEPTIVE:
             for target in _next_content(tokens, index, 1):
                 target.exceptive = EXCEPTIVE[word]
-        if word in ONLY:
-            for target in _next_content(tokens, index, 1):
-                target.only = True
         if word in MODALS:
             for target in _next_content(tokens, index, _MODAL_REACH, across=("to", "be", "not", "have", "been")):
                 target.modal = target.modal or MODALS[word]
@@ -71,13 +72,23 @@ def _deny(tokens: list[Token], index: int) -> None:
             break
         if not target.content:
             continue
-        target.negated = True
+        target.denials += 1
         reached += 1
         if denying:
             target.denied = True
-            denying = target.lower in LIGHT_HEADS or target.key in _LIGHT_KEYS
+            denying = target.lower.endswith("ly") or target.key in _LIGHT_KEYS
         if reached >= _NEGATION_REACH:
             break
+
+
+def _denying_verb(tokens: list[Token], index: int) -> bool:
+    """ "Prevents it from …", "avoid inlining"; not "can be avoided via …", whose object stands before it."""
+    return (
+        tokens[index].content
+        and tokens[index].key in _DENYING_KEYS
+        and not any(token.lower in BE for token in tokens[max(0, index - 2) : index])
+        and not (index + 1 < len(tokens) and tokens[index + 1].lower in ("by", "via", "when", "if", "with"))
+    )
 
 
 def _next_content(tokens: list[Token], index: int, count: int, across: tuple[str, ...] = ()) -> list[Token]:
@@ -112,12 +123,3 @@ def _governed(tokens: list[Token], index: int, whole: bool) -> list[int]:
             if token.lower not in ("of", "about", "and"):
                 continue
     return positions
-
-
-def _light_keys() -> frozenset[str]:
-    from workers.answer.verify.tokens import word_key
-
-    return frozenset(word_key(word) for word in LIGHT_HEADS)
-
-
-_LIGHT_KEYS = _light_keys()

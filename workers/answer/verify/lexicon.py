@@ -67,11 +67,13 @@ NEGATORS = _words("""
     not no never none nothing neither nor cannot without nobody isn't aren't wasn't weren't don't doesn't didn't won't wouldn't can't
     couldn't shouldn't hasn't haven't hadn't mustn't needn't n't hardly
 """)
+# Verbs that deny what follows them: "prevents it from being sent".
+DENYING = _words("prevent avoid refuse fail lack forbid prohibit unable impossible stop-from")
 # After a negation these are not yet what is denied: the next content word is denied as well.
 LIGHT_HEADS = _words("""
     possible able allow permit recommend require need necessary want intend suppose guarantee have help try appear seem necessarily always
     yet automatically directly currently even actually longer advise available advisable safe
-    support plan mean easy make enough
+    plan mean easy make enough use
 """)
 EXCEPTIVE = {"unless": "unless", "except": "except", "excluding": "except", "excepting": "except"}
 ONLY = _words("only solely exclusively merely")

@@ -12,7 +12,7 @@ from workers.answer.verify.lexicon import (
     RELATIONAL_NOUNS,
     SWAPPABLE,
 )
-from workers.answer.verify.tokens import NAME, NUMBER, Token, stem
+from workers.answer.verify.tokens import CODE, NAME, NUMBER, Token, stem
 
 _VERB_STEMS = frozenset(stem(verb) for verb in COMMON_VERBS)
 _RELATIONAL_STEMS = frozenset(stem(noun) for noun in RELATIONAL_NOUNS)
@@ -157,7 +157,7 @@ def _sides(window: list[Token], places: dict[str, list[int]], pivot: str, one: s
 def _relates(tokens: list[Token], index: int) -> bool:
     """Whether a word stands where a verb, a comparison or a noun of relation stands."""
     token = tokens[index]
-    if token.kind == NUMBER or (token.kind == NAME and not token.initial):
+    if token.kind in (NUMBER, CODE) or (token.kind == NAME and not token.initial):
         return False
     before = tokens[index - 1] if index else None
     after = tokens[index + 1] if index + 1 < len(tokens) else None

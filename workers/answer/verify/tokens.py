@@ -32,7 +32,7 @@ _PHRASES = [
         (r"\b(?:less|fewer|smaller|shorter|lower|younger) than(?= (?:\S+ )?\d)|\bunder(?= \d)|\bbelow(?= \d)", "less-than"),
         (r"\b(?:has|have|had) to\b", "must"),
         (r"\bneeds? to\b|\b(?:is|are) (?:required|obliged) to\b", "must"),
-        (r"\bnot only\b", "both"),
+        (r"\bnot only\b", "not-only"),
         (r"\bwhether or not\b", "whether"),
         (r"\bno longer\b", "not"),
         (r"\bprior to\b", "before"),
@@ -68,14 +68,18 @@ class Token:
     value: float | None = None
     forms: frozenset[str] = frozenset()  # other keys that match it as well
     bound: str = ""  # of a number: least, most, more, less
-    negated: bool = False  # inside the scope of a negation
+    denials: int = 0  # how many negations reach it
     denied: bool = False  # what the negation denies first
-    only: bool = False
     exceptive: str = ""
     modal: str = ""
     quantifier: str = ""
     prepositions: frozenset[str] = field(default_factory=frozenset)
     segment: int = 0
+
+    @property
+    def negated(self) -> bool:
+        """Denied on balance: two negations cancel."""
+        return self.denials % 2 == 1
 
     @property
     def content(self) -> bool:
@@ -108,8 +112,6 @@ def stem(word: str) -> str:
             word = word[: -len(ending)]
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
-            elif len(word) > 4 and word.endswith("ll"):
-                word = word[:-1]
             break
     for ending, least in (("ly", 4), ("al", 5), ("ation", 4), ("ition", 4), ("ion", 4), ("ment", 3), ("ness", 4)):
         if word.endswith(ending) and len(word) - len(ending) >= least - 1:
@@ -127,7 +129,7 @@ _IRREGULAR = {
     form: base
     for base, forms in {
         "write": "written wrote", "send": "sent", "keep": "kept", "hold": "held", "make": "made", "take": "taken took", "give": "given gave",
-        "find": "found", "buy": "bought", "pay": "paid", "build": "built", "leave": "left-behind", "lose": "lost", "sell": "sold",
+        "find": "found", "buy": "bought", "pay": "paid", "build": "built", "lose": "lost", "sell": "sold",
         "tell": "told", "choose": "chosen chose", "run": "ran running", "begin": "begun began beginning", "child": "children",
         "person": "persons", "know": "known knew", "go": "went gone goes", "see": "seen saw", "mean": "meant", "speak": "spoke spoken",
         "drive": "driven drove", "grow": "grown grew", "break": "broken broke", "wear": "worn wore", "show": "shown", "teach": "taught",
@@ -135,7 +137,7 @@ _IRREGULAR = {
         "steal": "stolen stole", "get": "got gotten", "bind": "bound", "say": "said", "think": "thought", "become": "became",
         "catch": "caught", "draw": "drawn drew", "feed": "fed", "fall": "fallen fell", "understand": "understood", "drink": "drunk drank",
         "swim": "swum swam", "throw": "thrown threw", "woman": "women", "man": "men", "foot": "feet", "life": "lives", "half": "halves",
-        "leaf": "leaves-of", "index": "indices indexes", "datum": "data", "spend": "spent", "lend": "lent", "rise": "risen rose",
+        "deliver": "delivery deliveries", "index": "indices indexes", "datum": "data", "spend": "spent", "lend": "lent", "rise": "risen rose",
     }.items()
     for form in forms.split()
 }  # fmt: skip
@@ -182,7 +184,7 @@ def _read(core: str, initial: bool) -> list[Token]:
     lower = core.lower()
     if not any(character.isalnum() for character in core):
         return []
-    if lower in BOUNDS:
+    if lower in BOUNDS or lower == "not-only":
         return [Token(core, lower, WORD, "", initial)]
     if _PLAIN_WORD.fullmatch(core):
         return [_word(core, initial)]
@@ -242,7 +244,10 @@ def _number(text: str, value: float, unit: str | None) -> Token:
 def _quantities(core: str) -> list[Token]:
     """Quantities in one chunk: "10MB", "€12", "9-17", "9:30am-5pm", "50%". Empty if the chunk is an identifier after all."""
     found: list[Token] = []
-    for piece in re.split(r"(?<=[\w%°€$])-(?=[\d€$£])", core):
+    pieces = re.split(r"(?<=[\w%°€$])-(?=[\d€$£])", core)
+    if len(pieces) > 2:
+        return []  # a telephone number or a date
+    for piece in pieces:
         match = _QUANTITY.fullmatch(piece)
         if not match or piece.count(".") > 1 or piece.count("-") > 1:
             return []
