@@ -82,6 +82,9 @@ def add(
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it is read, page by page.")] = False,
     as_json: Json = False,
     title: Annotated[str | None, typer.Option(help="What the source is called in the dashboard.")] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Let this machine's Retort read this host and port though it is private.")
+    ] = False,
 ) -> None:
     """Add a website to an assistant, or have it read again."""
     from app.operate.add import add_source, follow_source, page_row
@@ -95,6 +98,10 @@ def add(
         what = f"{page['passages']} passages" if page["status"] in ("read", "unchanged") else (page["reason"] or "")
         output.line(f"{page['status']:<9} {page['url']}  {what}".rstrip())
 
+    if allow_private:
+        from app.operate.local import admit
+
+        admit(url)
     with connect() as api:
         source = add_source(api, url, assistant, title)
         if wait:
@@ -146,6 +153,27 @@ def ask(
         for page in answer.message.get("nearest") or []:
             typer.echo(f"  {page['title']} — {page['url']}")
     typer.echo(f"(conversation {answer.conversation_id}, {answer.total_ms / 1000:.1f} s)")
+
+
+@app.command()
+def owner(email: Annotated[str, typer.Argument(help="The member's e-mail address.")]) -> None:
+    """Print a one-time sign-in for a member; an unknown address becomes the owner of a new workspace."""
+    import asyncio
+
+    from app.operate.local import settings_here, sign_in
+
+    address, created = asyncio.run(sign_in(settings_here(), email))
+    typer.echo(f"{'A workspace was made for' if created else 'Sign-in for'} {email}, good once, for 24 hours:")
+    typer.echo(address)
+
+
+@app.command(hidden=True)
+def alive(kind: Annotated[str, typer.Argument(help="web, generator, worker-io, worker-models or beat.")]) -> None:
+    """Exit with 0 while a process of this kind on this host gives signs of life (for health checks)."""
+    from app.operate.local import is_alive, settings_here
+
+    if not is_alive(settings_here(), kind):
+        raise Problem(f"No {kind} on this host has given a sign of life for 15 s.")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

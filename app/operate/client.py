@@ -103,7 +103,7 @@ def connect(environment: Mapping[str, str] | None = None) -> Api:
     """The API of RETORT_URL with RETORT_API_KEY, or of the `retort up` of this data folder. Raises Problem without a key."""
     env = os.environ if environment is None else environment
     data = data_folder(env)
-    url = env.get("RETORT_URL") or str(read_record(data).get("dashboard") or DEFAULT_URL)
+    url = env.get("RETORT_URL") or str(read_record(data).get("api") or DEFAULT_URL)
     key = env.get("RETORT_API_KEY") or _read_key(data)
     if not key:
         raise Problem(

@@ -6,7 +6,6 @@ import fcntl
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,8 @@ def examine() -> Iterator[Finding]:
     record = read_record(data)
     yield Finding("running", True, f"pid {record.get('pid', '?')}, data in {data}")
     yield _try("API key", lambda: _key_works(data))
-    yield from _parts(str(record.get("dashboard", "")))
+    yield from _parts(str(record.get("api", "")))
+    yield _resident(record)
     visitor = str(record.get("visitor", ""))
     current = docs_were_read(data, visitor + "/guide-docs/")
     yield Finding(
@@ -112,23 +112,23 @@ def _parts(dashboard: str) -> Iterator[Finding]:
     except (httpx.HTTPError, ValueError) as error:
         yield Finding("web", False, f"{dashboard}/status does not answer ({type(error).__name__}); see logs/web.log")
         return
-    for part in status.get("parts", []):
-        good = part.get("status") == "up"
-        text = " ".join(str(part.get(name)) for name in ("status", "detail") if part.get(name))
-        yield Finding(str(part.get("name")), good, text if good else f"{text}; it is started again by itself, see the logs")
+    for part in status.get("components", []):
+        good = part["state"] == "up"
+        text = f"{part['state']}: {part['detail']}"
+        yield Finding(part["name"], good, text if good else f"{text}; it is started again by itself, see the logs folder")
 
 
-def resident(record: dict[str, object]) -> int:
-    """Resident bytes of the processes that a running `retort up` noted."""
-    total = 0
+def _resident(record: dict[str, object]) -> Finding:
+    """Memory of everything that a running `retort up` started; shared pages count once (PSS)."""
+    total, uncounted = 0, 0
     children = record.get("children")
     for known in (children if isinstance(children, dict) else {}).values():
         try:
-            total += psutil.Process(int(known["pid"])).memory_info().rss
+            parent = psutil.Process(int(known["pid"]))
+            for process in [parent, *parent.children(recursive=True)]:
+                total += process.memory_full_info().pss
         except (psutil.Error, KeyError, ValueError):
-            continue
-    return total
-
-
-def python_is_supported() -> bool:
-    return sys.version_info >= (3, 11)
+            uncounted += 1
+    note = f" ({uncounted} processes may not be looked at)" if uncounted else ""
+    good = total <= NEEDED_BYTES
+    return Finding("in use", good, f"{total / 10**6:.0f} MB by all processes{note}{'' if good else '; more than intended'}")

@@ -23,6 +23,9 @@ PORT_MEANINGS = {"visitor": "visitors", "dashboard": "dashboard", "postgres": "P
 GENERATOR_NICENESS = 5
 WORKER_NICENESS = 10
 
+ALLOWED = "allow-private"
+# Those that make outbound connections, or judge addresses that somebody gave.
+OUTBOUND_KINDS = ("web", "worker-io", "worker-models")
 OWN_SERVERS = ("RETORT_DATABASE_URL", "RETORT_BUS_URL", "RETORT_STATES_URL")
 
 
@@ -57,15 +60,36 @@ def child_environment(servers: Embedded, ports: Mapping[str, int], environment: 
     env |= servers.environment()
     env |= {"RETORT_VISITOR_PORT": str(ports["visitor"]), "RETORT_DASHBOARD_PORT": str(ports["dashboard"])}
     # The guide's own pages are served by this very machine: the crawler may reach them, and nothing else that is private.
-    allowed = [part for part in env.get("RETORT_ALLOW_PRIVATE", "").split(",") if part.strip()]
-    mine = urlsplit(Settings.load(env).visitor_url)
-    target = f"{mine.hostname}:{mine.port or {'http': 80, 'https': 443}[mine.scheme]}"
-    env["RETORT_ALLOW_PRIVATE"] = ",".join(dict.fromkeys([*allowed, target]))
+    given = [part for part in env.get("RETORT_ALLOW_PRIVATE", "").split(",") if part.strip()]
+    allowed = [*given, target_of(Settings.load(env).visitor_url), *allowed_private(servers.data)]
+    env["RETORT_ALLOW_PRIVATE"] = ",".join(dict.fromkeys(allowed))
     env.setdefault("HF_HUB_OFFLINE", "1")
     env.setdefault("TOKENIZERS_PARALLELISM", "false")
+    env.setdefault("TQDM_DISABLE", "1")
     env.setdefault("MALLOC_ARENA_MAX", "2")  # glibc's arenas would add tens of megabytes to each threaded process
     env["PYTHONUNBUFFERED"] = "1"
     return env
+
+
+def target_of(url: str) -> str:
+    """`host:port` of an address, as RETORT_ALLOW_PRIVATE wants it. Raises Problem when it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        raise Problem(f"{url!r} is no address of a website; it begins with http:// or https://.") from None
+    if not parts.hostname:
+        raise Problem(f"{url!r} names no host.")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+def allowed_private(data: Path) -> list[str]:
+    """The private targets that `retort add --allow-private` has admitted, one a line."""
+    try:
+        return (data / ALLOWED).read_text().split()
+    except FileNotFoundError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)

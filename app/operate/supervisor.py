@@ -87,6 +87,15 @@ class Supervisor:
         one.restart_at = now + pause
         self._tell(f"{one.name} ended ({_how(one.child.exit_code)}); it starts again in {pause:g} s. Log: {one.child.log}")
 
+    def renew(self, kinds: Sequence[str], variables: dict[str, str]) -> None:
+        """Start the processes of these kinds anew, with other variables."""
+        chosen = [one for one in self.watched if one.kind in kinds]
+        _stop_together([one.child for one in chosen], STOP_SECONDS, lambda: False)
+        for one in chosen:
+            one.child.environment = {**(one.child.environment or {}), **variables}
+            one.start()
+        self._write_record()
+
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         """Look after the children until `done()`. Raises Problem when it takes too long."""
         until = time.monotonic() + seconds

@@ -24,7 +24,15 @@ from app.operate import Problem, checks, install
 from app.operate.add import add_source, follow_source
 from app.operate.client import Api
 from app.operate.output import Output
-from app.operate.plan import OWN_SERVERS, PORT_MEANINGS, child_environment, chosen_ports, planned, server_ports
+from app.operate.plan import (
+    OUTBOUND_KINDS,
+    OWN_SERVERS,
+    PORT_MEANINGS,
+    child_environment,
+    chosen_ports,
+    planned,
+    server_ports,
+)
 from app.operate.supervisor import Supervisor, end_leftovers
 
 READY_SECONDS = 120.0  # importing torch takes 3 to 7 s on a fast disk, a minute on a cold slow one
@@ -42,10 +50,15 @@ class Interrupts:
     def __init__(self) -> None:
         self.stopping = False
         self.hurried = False
+        self.renew = False  # SIGUSR1: `retort add --allow-private` has admitted a target
 
     def install(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._received)
+        signal.signal(signal.SIGUSR1, self._asked_to_renew)
+
+    def _asked_to_renew(self, _number: int, _frame: FrameType | None) -> None:
+        self.renew = True
 
     def _received(self, _number: int, _frame: FrameType | None) -> None:
         if self.stopping:
@@ -70,7 +83,7 @@ def up(port: int | None, output: Output) -> None:
         checks.check_ports("127.0.0.1", {PORT_MEANINGS[name]: number for name, number in ports.items()})
         servers = Embedded(data, server_ports(ports))
         supervisor = Supervisor(servers, output.line)
-        _run(supervisor, servers, ports, output)
+        _run(supervisor, servers, ports, interrupts, output)
     except Stopped:
         pass
     finally:
@@ -99,7 +112,37 @@ def _check(port: int | None, output: Output) -> tuple[dict[str, int], Path]:
     return ports, data
 
 
-def _run(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], output: Output) -> NoReturn:
+def _run(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], interrupts: Interrupts, output: Output) -> NoReturn:
+    settings, installation = _start(supervisor, servers, ports, output)
+    docs = settings.visitor_url + "/guide-docs/"
+    if installation.created or not (settings.data / install.READ_DOCS).exists():
+        _read_docs_now(supervisor, settings, installation.api_key, docs, output)
+    elif not install.docs_were_read(settings.data, docs):
+        _read_docs_beside(settings, installation.api_key, docs, output)
+    supervisor.starting = False
+    _print_addresses(settings, installation.sign_in_token, servers, output)
+    while True:
+        supervisor.tick()
+        if interrupts.renew:
+            interrupts.renew = False
+            _admit(supervisor, servers, ports, output)
+        time.sleep(0.25)
+
+
+def _admit(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], output: Output) -> None:
+    """Tell web and workers which private targets the crawler may reach now."""
+    environment = child_environment(servers, ports, os.environ)
+    allowed = environment["RETORT_ALLOW_PRIVATE"]
+    supervisor.renew(OUTBOUND_KINDS, {"RETORT_ALLOW_PRIVATE": allowed})
+    supervisor.wait_for(lambda: _answers(Settings.load(environment)), READY_SECONDS, "web")
+    supervisor.describe(allowed=allowed)
+    output.line(f"Web and workers were started anew; private targets that may be read: {allowed}")
+
+
+def _start(
+    supervisor: Supervisor, servers: Embedded, ports: dict[str, int], output: Output
+) -> tuple[Settings, install.Installation]:
+    """Servers, schema, workspace and processes."""
     with output.step("Starting PostgreSQL and Redis (bus, states)"):
         servers.start()
         supervisor.adopt_servers()
@@ -116,7 +159,13 @@ def _run(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], outpu
         step.result = "made" if installation.created else "found"
     plan = planned(settings, environment, servers.data / "logs")
     models = [one for one in plan if one.kind == "worker-models"]
-    supervisor.describe(dashboard=settings.dashboard_url, visitor=settings.visitor_url, ports=ports)
+    supervisor.describe(
+        dashboard=settings.dashboard_url,
+        visitor=settings.visitor_url,
+        api=_local(settings),
+        ports=ports,
+        allowed=environment["RETORT_ALLOW_PRIVATE"],
+    )
     with output.step("Starting web, generator, worker and beat") as step:
         supervisor.start(one for one in plan if one.kind != "worker-models")
         supervisor.wait_for(lambda: _answers(settings), READY_SECONDS, "web")
@@ -126,19 +175,7 @@ def _run(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], outpu
         )
     # Last, so that it does not take the generator's processor while that loads; nothing but new pages waits for it.
     supervisor.start(models)
-    docs = settings.visitor_url + "/guide-docs/"
-    reading = None
-    if installation.created or not (settings.data / install.READ_DOCS).exists():
-        _read_docs_now(supervisor, settings, installation.api_key, docs, output)
-    elif not install.docs_were_read(settings.data, docs):
-        reading = _read_docs_beside(settings, installation.api_key, docs, output)
-    supervisor.starting = False
-    _print_addresses(settings, installation.sign_in_token, servers, output)
-    while True:
-        supervisor.tick()
-        if reading is not None and not reading.is_alive():
-            reading = None
-        time.sleep(0.25)
+    return settings, installation
 
 
 def _answers(settings: Settings) -> bool:
@@ -202,7 +239,7 @@ def _read_docs_now(supervisor: Supervisor, settings: Settings, key: str, docs: s
     output.line(f"  {source['counts']['passages']} passages in {time.monotonic() - began:.0f} s")
 
 
-def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output) -> threading.Thread:
+def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output) -> None:
     """The docs have changed since they were read: read them again while everything else works. Starts no process."""
     read_hash = install.docs_hash()
 
@@ -217,9 +254,7 @@ def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output) -
             install.note_docs_read(settings.data, docs, read_hash)
             output.line("The guide has read the changed documentation.")
 
-    thread = threading.Thread(target=read, name="guide-docs", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=read, name="guide-docs", daemon=True).start()
 
 
 def _print_addresses(settings: Settings, token: str, servers: Embedded, output: Output) -> None:
