@@ -1,0 +1,83 @@
+"""Finds the passages that may answer, with the vectors of their sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from app.content.models import VECTOR_SIZE
+from app.content.search import Hit, hybrid, passages_by_id
+from app.conversations.models import Message
+from app.db.session import Database
+from workers.answer.query import Query
+from workers.answer.select import PassageCandidate
+
+LIMIT = 12
+# What a refusal offers. A page less like the question than this is offered to nobody.
+NEAREST = 3
+NEAREST_COSINE = 0.2
+
+
+async def retrieve(
+    database: Database, workspace_id: UUID, assistant_id: UUID, query: Query, *, cited: Sequence[UUID] = ()
+) -> list[Hit]:
+    """At most LIMIT passages by hybrid search, best first, then those of `cited` that it did not find."""
+    vector = query.vector.tolist()
+    async with database.transaction(workspace_id) as session:
+        hits = await hybrid(session, assistant_id, query=query.text, vector=vector, limit=LIMIT)
+        found = {hit.passage_id for hit in hits}
+        hits += await passages_by_id(session, assistant_id, [one for one in cited if one not in found], vector=vector)
+    return hits
+
+
+def last_cited(dialogue: Sequence[Message]) -> list[UUID]:
+    """The passages of the last answer that had evidence: always candidates, a follow-up is often answered beside them."""
+    for message in reversed(dialogue):
+        if message.role == "assistant" and message.evidence:
+            return list(dict.fromkeys(UUID(item["passage_id"]) for item in message.evidence))
+    return []
+
+
+def sentence_vectors(hit: Hit) -> np.ndarray:
+    """float32 [sentences, 384]."""
+    return np.frombuffer(hit.sentence_vectors, dtype=np.float16).reshape(-1, VECTOR_SIZE).astype(np.float32)
+
+
+def candidates(hits: Sequence[Hit]) -> list[PassageCandidate]:
+    return [
+        PassageCandidate(
+            passage_id=hit.passage_id,
+            title=hit.title,
+            heading_path=hit.heading_path,
+            text=hit.text,
+            spans=[(start, end) for start, end in hit.spans],
+            vectors=sentence_vectors(hit),
+            score=hit.score,
+            cosine=hit.vector_score,
+        )
+        for hit in hits
+    ]
+
+
+def nearest_pages(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    """The pages that a refusal offers: one entry a document, the most alike first."""
+    pages: dict[UUID, dict[str, Any]] = {}
+    for hit in sorted(hits, key=lambda hit: -hit.vector_score):
+        if hit.vector_score < NEAREST_COSINE or len(pages) == NEAREST:
+            break
+        url = f"{hit.url}#{hit.fragment}" if hit.fragment else hit.url
+        pages.setdefault(hit.document_id, {"url": url, "title": hit.title, "heading_path": hit.heading_path})
+    return list(pages.values())
+
+
+def features(hits: Sequence[Hit]) -> dict[str, float]:
+    """What retrieval says of its own success, for the gate; selection's features say the rest."""
+    nearest = max((hit.vector_score for hit in hits), default=0.0)
+    return {
+        "text_rank": min(1.0, max((hit.text_rank for hit in hits), default=0.0)),
+        # Vectors and words agree on the best passage.
+        "agreement": float(bool(hits) and hits[0].text_rank > 0 and hits[0].vector_score >= nearest - 1e-6),
+    }
