@@ -32,7 +32,10 @@ def configure(process: str, *, log_format: str | None = None, level: str | None 
         _name_process(process),
     ]
     if log_format == "console":
-        final: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # A plain trace: the pretty one prints local variables, secrets among them.
+        final: list[structlog.typing.Processor] = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     else:
         final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     structlog.configure(

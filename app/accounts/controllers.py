@@ -23,7 +23,7 @@ from app.security.guards import COOKIE, Caller, member_guard
 
 def session_cookie(services: Services, token: str, seconds: int) -> Cookie:
     secure = services.settings.dashboard_url.startswith("https://")
-    return Cookie(COOKIE, token, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
+    return Cookie(key=COOKIE, value=token, path="/", max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
 
 def _check_origin(request: Request, services: Services) -> None:

@@ -19,9 +19,7 @@ from app.conversations import service
 from app.conversations.models import Visitor
 from app.conversations.schemas import (
     ConversationOut,
-    Empty,
     MessageOut,
-    NewConversation,
     NewMessage,
     NewSession,
     PostedOut,
@@ -108,7 +106,7 @@ class VisitorController(Controller):
     security = [{"visitor": []}]  # noqa: RUF012
 
     @post("/conversations", operation_id="startConversation", summary="Start one", responses=answers(201, ConversationOut))
-    async def start(self, services: Services, visitor: VisitorClaims, data: NewConversation | None) -> dict[str, Any]:
+    async def start(self, services: Services, visitor: VisitorClaims) -> dict[str, Any]:
         await services.limiter.take((MESSAGES_VISITOR, str(visitor.visitor_id)))
         async with services.database.transaction(visitor.workspace_id) as session:
             made = await service.start_conversation(session, visitor.workspace_id, visitor.assistant_id, visitor.visitor_id)
@@ -157,12 +155,12 @@ class VisitorController(Controller):
         return await posting.follow(services, visitor.workspace_id, conversation_id, visitor.visitor_id, after)
 
     @post("/messages/{message_id:uuid}/stop", status_code=200, operation_id="stopMessage", responses=answers(200, MessageOut))
-    async def stop(self, services: Services, visitor: VisitorClaims, message_id: UUID, data: Empty | None) -> dict[str, Any]:
+    async def stop(self, services: Services, visitor: VisitorClaims, message_id: UUID) -> dict[str, Any]:
         return await posting.stop(services, visitor.workspace_id, message_id, visitor.visitor_id)
 
     @post("/messages/{message_id:uuid}/retry", status_code=202, operation_id="retryMessage", responses=answers(202, PostedOut))
     async def retry(
-        self, request: Request, services: Services, visitor: VisitorClaims, message_id: UUID, data: Empty | None
+        self, request: Request, services: Services, visitor: VisitorClaims, message_id: UUID
     ) -> Response[dict[str, Any]]:
         """Asks the same question again, after an answer that failed or was stopped."""
         limits = await services.limiter.take(

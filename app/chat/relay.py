@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import anyio
 import msgspec
 from prometheus_client import Gauge
 from redis.asyncio import Redis
@@ -57,16 +58,16 @@ def valid_id(value: str | None) -> str | None:
 
 class Relay:
     def __init__(self, database: Database, bus: Redis, blocking: Redis, open_streams: Gauge) -> None:
-        self._database, self._bus, self._gauge = database, bus, open_streams
+        self.database, self._bus, self._gauge = database, bus, open_streams
         self.reader = StreamReader(bus, blocking)
-        self._closing = False
+        self.closing = False
 
     async def run(self) -> None:
         await self.reader.run()
 
     def close(self) -> None:
         """End every stream at once; its browser comes back with its Last-Event-ID."""
-        self._closing = True
+        self.closing = True
         self.reader.close()
 
     async def last_id(self, conversation_id: UUID) -> str:
@@ -79,9 +80,17 @@ class Relay:
         return newest[0][0].decode() if newest else START
 
     async def messages(self, workspace_id: UUID, conversation_id: UUID) -> list[Message]:
-        # A transaction of its own, over before anything is sent: a stream holds no connection of the pool.
-        async with self._database.transaction(workspace_id) as session:
-            return await service.list_messages(session, conversation_id)
+        # A transaction of its own, over before anything is sent: a stream holds no connection of the pool. Shielded,
+        # because a query cut by a reader who leaves costs the pool its connection.
+        with anyio.CancelScope(shield=True):
+            async with self.database.transaction(workspace_id) as session:
+                return await service.list_messages(session, conversation_id)
+
+    async def still_open(self, workspace_id: UUID, conversation_id: UUID) -> bool:
+        """Whether an answer of the conversation is queued or running."""
+        with anyio.CancelScope(shield=True):
+            async with self.database.transaction(workspace_id) as session:
+                return await service.count_open(session, conversation_id) > 0
 
     async def stream(self, workspace_id: UUID, conversation_id: UUID, last_event_id: str | None) -> AsyncIterator[bytes]:
         """Server-sent events from `last_event_id` on, until nothing is expected any more."""
@@ -95,7 +104,7 @@ class Relay:
                 yield await following.snapshot(last)
             else:
                 last = last_event_id or START
-            if self._closing or (backlog is None and not following.open):
+            if self.closing or (backlog is None and not following.open):
                 return
             async with self.reader.subscribe(conversation_id, last) as subscription:
                 async for chunk in following.tail(subscription, backlog):
@@ -133,8 +142,7 @@ class Following:
         return frame("snapshot", msgspec.json.encode({"messages": views}), last)
 
     async def still_open(self) -> bool:
-        async with self.relay._database.transaction(self.workspace_id) as session:
-            self.open = await service.count_open(session, self.conversation_id) > 0
+        self.open = await self.relay.still_open(self.workspace_id, self.conversation_id)
         return self.open
 
     async def tail(self, subscription: Subscription, backlog: list[Event] | None) -> AsyncIterator[bytes]:
@@ -148,9 +156,9 @@ class Following:
             if not await self.still_open() and settled:
                 return
         written = time.monotonic()
-        while not self.relay._closing:
+        while not self.relay.closing:
             event = await self._next(subscription)
-            if self.relay._closing:
+            if self.relay.closing:
                 return
             if subscription.lagging:
                 subscription.lagging = False

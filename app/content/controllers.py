@@ -16,7 +16,6 @@ from app.assistants.controllers import existing
 from app.content import service
 from app.content.models import Source
 from app.content.schemas import DocumentPage, DocumentStatus, DocumentWithPassages, NewSource, SourceOut, SourcePage
-from app.conversations.schemas import Empty
 from app.http.outbound import check_target
 from app.http.paging import LIMIT, MOST, decode_cursor, encode_cursor, page
 from app.http.problems import not_found
@@ -81,7 +80,7 @@ class SourceController(Controller):
         responses=answers(202, SourceOut),
         opt={"needs": "write"},
     )
-    async def again(self, services: Services, caller: Caller, source_id: UUID, data: Empty | None) -> dict[str, Any]:
+    async def again(self, services: Services, caller: Caller, source_id: UUID) -> dict[str, Any]:
         async with services.database.transaction(caller.workspace_id) as session:
             source = await service.find_source(session, source_id, lock=True)
             if source is None:

@@ -106,15 +106,8 @@ async def source_views(session: AsyncSession, sources: Sequence[Source]) -> list
         .group_by(Document.source_id)
     )
     counts = {row[0]: row[1:] for row in counted}
-    passages = dict(
-        (
-            await session.execute(
-                select(Passage.source_id, func.count()).where(Passage.source_id.in_(ids)).group_by(Passage.source_id)
-            )
-        )
-        .tuples()
-        .all()
-    )
+    held = select(Passage.source_id, func.count()).where(Passage.source_id.in_(ids)).group_by(Passage.source_id)
+    passages = {source_id: count for source_id, count in await session.execute(held)}
     links: dict[UUID, list[str]] = {}
     rows = await session.execute(
         select(AssistantSource.source_id, AssistantSource.assistant_id)
@@ -177,7 +170,7 @@ async def list_documents(
         query = query.where(Document.url.ilike(pattern, escape="!") | Document.title.ilike(pattern, escape="!"))
     if after is not None:
         query = query.where(tuple_(Document.depth, Document.url) > tuple_(*after))
-    return [(document, count) for document, count in (await session.execute(query)).tuples()]
+    return [(document, count) for document, count in await session.execute(query)]
 
 
 async def find_document(session: AsyncSession, document_id: UUID) -> tuple[Document, list[Passage]] | None:

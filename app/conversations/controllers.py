@@ -17,7 +17,7 @@ from app.chat import posting
 from app.chat.controllers import IdempotencyKey, Resume, ResumeQuery
 from app.conversations import service
 from app.conversations.models import Conversation, Message, Visitor
-from app.conversations.schemas import ConversationOut, Empty, MessageOut, NewConversation, NewMessage, PostedOut, TracedMessageOut
+from app.conversations.schemas import ConversationOut, MessageOut, NewMessage, PostedOut, TracedMessageOut
 from app.conversations.views import message_view
 from app.http.problems import Problem, not_found
 from app.http.rate_limit import MESSAGES_CALLER
@@ -50,7 +50,7 @@ class ConversationController(Controller):
         responses=answers(201, ConversationOut),
         opt={"needs": "ask"},
     )
-    async def start(self, services: Services, caller: Caller, assistant: str, data: NewConversation | None) -> dict[str, Any]:
+    async def start(self, services: Services, caller: Caller, assistant: str) -> dict[str, Any]:
         async with services.database.transaction(caller.workspace_id) as session:
             found = await existing(session, assistant)
             visitor = await service.member_visitor(session, caller.workspace_id, found.id, caller.member_id)
@@ -112,7 +112,7 @@ class ConversationController(Controller):
         responses=answers(200, MessageOut),
         opt={"needs": "ask"},
     )
-    async def stop(self, services: Services, caller: Caller, message_id: UUID, data: Empty | None) -> dict[str, Any]:
+    async def stop(self, services: Services, caller: Caller, message_id: UUID) -> dict[str, Any]:
         visitor_id = await self._visitor_of(services, caller, message_id)
         return await posting.stop(services, caller.workspace_id, message_id, visitor_id)
 
@@ -123,7 +123,7 @@ class ConversationController(Controller):
         responses=answers(202, PostedOut),
         opt={"needs": "ask"},
     )
-    async def retry(self, services: Services, caller: Caller, message_id: UUID, data: Empty | None) -> Response[dict[str, Any]]:
+    async def retry(self, services: Services, caller: Caller, message_id: UUID) -> Response[dict[str, Any]]:
         visitor_id = await self._visitor_of(services, caller, message_id)
         limits = await services.limiter.take((MESSAGES_CALLER, caller.name))
         async with services.database.transaction(caller.workspace_id) as session:

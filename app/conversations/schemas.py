@@ -22,17 +22,9 @@ class SessionOut(Struct):
     assistant: AssistantPublic
 
 
-class NewConversation(Input):
-    pass
-
-
 # The service checks the text and says what is wrong with it, so that its errors have codes of their own.
 class NewMessage(Struct, forbid_unknown_fields=True):
     text: Annotated[str, Meta(examples=["How do I renew a certificate?"])] = ""
-
-
-class Empty(Input):
-    pass
 
 
 class EvidenceOut(Struct):

@@ -64,7 +64,7 @@ def _described() -> dict[str, Any]:
         components=Components(security_schemes=SCHEMES),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )
-    application = Litestar(route_handlers=[*VISITORS, *MEMBERS, *OPERATIONS], openapi_config=config)
+    application = Litestar(route_handlers=[*VISITORS, *MEMBERS, *OPERATIONS], openapi_config=config, logging_config=None)
     return msgspec.json.decode(msgspec.json.encode(application.openapi_schema.to_schema()))
 
 
