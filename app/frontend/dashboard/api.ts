@@ -65,5 +65,6 @@ export function memberTransport(assistant: string): Transport {
     post: (id, text, key) => json(call(`/conversations/${id}/messages`, { method: 'POST', body: { text }, headers: { 'Idempotency-Key': key } })),
     events: (id, lastEventId, abort) => call(`/conversations/${id}/events`, { stream: true, signal: abort, headers: lastEventId === null ? {} : { 'Last-Event-ID': lastEventId } }),
     stop: (messageId) => post(`/messages/${messageId}/stop`),
+    retry: (messageId) => post(`/messages/${messageId}/retry`),
   };
 }

@@ -17,7 +17,7 @@ const TABS = [
 export function AssistantView({ assistants }: { assistants: Resource<Page<AssistantDetail>> }) {
   const { data, error, loading, reload, set } = assistants;
   const [chosen, setChosen] = useState<string | null>(null);
-  if (error && !data) return <div class="main-in padded"><Failed title="The assistant could not be loaded" error={error} onRetry={() => void reload()} /></div>;
+  if (error && !data) return <div class="main-in padded"><header class="page-head"><h1>Assistant</h1></header><Failed title="The assistant could not be loaded" error={error} onRetry={() => void reload()} /></div>;
   const items = data?.items ?? [];
   const assistant = items.find((a) => a.id === chosen) ?? items[0];
   const page = path.value;

@@ -63,7 +63,7 @@ export function ContentView({ sources, assistant }: ContentProps) {
               <button type="button" class="btn btn-quiet btn-icon" aria-label={`Remove ${open.title}`} title="Remove" onClick={() => { removal(open, () => void reload()); go('/content'); }}><Icon of={trash} /></button></span></header>
           {open.status === 'failed' && <div class="card-body"><div class="notice notice-bad" role="alert"><Icon of={icons.circleAlert} /><span><b>It could not be read.</b> {open.reason}</span></div></div>}
           {(open.status !== 'failed' || open.counts.found > 0) && <Reading source={open} />}
-          <Documents key={open.id} source={open} picked={sourceId === open.id ? (documentId ?? null) : null} />
+          {(open.status !== 'failed' || open.counts.found > 0) && <Documents key={open.id} source={open} picked={sourceId === open.id ? (documentId ?? null) : null} />}
         </section>
       )}
       {adding && assistant && <AddWebsite assistant={assistant} onClose={() => setAdding(false)} onAdded={(source) => { replace(source); setAdding(false); go(`/content/${source.id}`); say('Reading has begun.'); }} />}

@@ -129,7 +129,7 @@ function Detail({ id, source }: { id: string; source: Source }) {
   const head = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (matchMedia('(max-width: 1200px)').matches) head.current?.scrollIntoView({ block: 'start' });
-  }, []);
+  }, [loading]);
   const unfinished = data !== null && (data.status === 'waiting' || data.status === 'fetching');
   usePolling(async () => set(await api.document(id)), POLL_MS, unfinished && isReading(source));
   const back = <div ref={head}><Link class="btn btn-quiet back" href={`/content/${source.id}`}>All pages</Link></div>;

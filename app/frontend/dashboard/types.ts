@@ -91,7 +91,7 @@ export interface Hit {
   title: string;
   url: string;
   heading_path: string[];
-  text: string;
+  text?: string;
   score: number;
   vector_score?: number | null;
   text_rank?: number | null;
@@ -108,7 +108,7 @@ export interface Trace {
   gate?: { answer: boolean; probability: number; features?: Record<string, unknown> } | null;
   passages?: Hit[];
   verifier?: Verdict[];
-  state?: { tokens: number; bytes: number } | null;
+  state?: { tokens: number; bytes: number; origin?: string } | null;
   generator?: string | null;
   attempt?: number;
 }

@@ -142,6 +142,13 @@ function Sentences({ trace }: { trace: Trace }) {
   );
 }
 
+const ORIGINS: Partial<Record<string, string>> = {
+  redis: 'Redis, not rebuilt',
+  snapshot: 'Rebuilt from a snapshot',
+  ids: 'Rebuilt from the stored messages',
+  fresh: 'Begun with this message',
+};
+
 function State({ trace, message }: { trace: Trace; message: TracedMessage }) {
   if (!trace.state) return null;
   return (
@@ -150,7 +157,8 @@ function State({ trace, message }: { trace: Trace; message: TracedMessage }) {
       <dl class="kv">
         <dt>Size, as parked</dt><dd><b title={counted(trace.state.bytes, 'byte')}>{bytes(trace.state.bytes)}</b></dd>
         <dt>Tokens consumed</dt><dd>{number(trace.state.tokens)}</dd>
-        {message.tokens !== null && <><dt>Tokens of this answer</dt><dd>{number(message.tokens)}</dd></>}
+        {trace.state.origin && <><dt>Found in</dt><dd>{ORIGINS[trace.state.origin] ?? trace.state.origin}</dd></>}
+        {message.tokens ? <><dt>Tokens of this answer</dt><dd>{number(message.tokens)}</dd></> : null}
         {trace.generator && <><dt>Generator</dt><dd class="clip" title={trace.generator}>{trace.generator}</dd></>}
         {(trace.attempt ?? 1) > 1 && <><dt>Attempt</dt><dd>{trace.attempt}</dd></>}
       </dl>

@@ -18,6 +18,7 @@ class Server implements Transport {
   create = vi.fn(async () => ({ id: 'c1', messages: [], last_event_id: '0-0' }));
   load = vi.fn(async (id: string) => ({ id, messages: this.messages, last_event_id: '9-0' }));
   events = vi.fn(async (_id: string, _last: string | null, _signal: AbortSignal) => new Response(''));
+  retry = vi.fn(async (id: string) => ({ message: message('q1', { role: 'visitor' }), answer: message(id, { ordinal: 2 }) }));
   stop = vi.fn(async (id: string) => message(id, { status: 'cancelled' }));
 
   async post(_id: string, text: string, key: string): Promise<Accepted> {

@@ -16,8 +16,7 @@ export interface Transport {
   post(id: string, text: string, key: string): Promise<Accepted>;
   events(id: string, lastEventId: string | null, signal: AbortSignal): Promise<Response>;
   stop(messageId: string): Promise<Message>;
-  /** Absent where the API has none: the question is then sent as a new message. */
-  retry?(messageId: string): Promise<Accepted>;
+  retry(messageId: string): Promise<Accepted>;
 }
 
 /** A question that the server has not accepted yet. */
@@ -134,11 +133,6 @@ export class Conversation {
 
   async retry(message: Message): Promise<void> {
     this.notice.value = null;
-    const question = this.thread.value.messages.filter((m) => m.role === 'visitor' && m.ordinal < message.ordinal).at(-1);
-    if (!this.transport.retry) {
-      if (question) this.send(question.text);
-      return;
-    }
     try {
       const accepted = await this.transport.retry(message.id);
       this.thread.value = accept(this.thread.value, accepted, true);
