@@ -25,7 +25,7 @@ FUNCTION = _words("""
     out up down off away back again is are was were be been being am 's 're 'm isn't do does did doing done don't have has had having
     will would shall should can could may might must cannot ought let's not no never none nothing neither also too either both each every
     all any some other another same own very quite rather just only even still already once more most less least much many few several
-    however therefore thus hence otherwise instead moreover furthermore well please etc e.g i.e eg ie vs yes ok okay oh anyone someone
+    ones however therefore thus hence otherwise instead moreover furthermore well please etc e.g i.e eg ie vs yes ok okay oh anyone someone
     everyone something anything everything whatever whichever whoever whether that's it's there's you're we're they're you'll we'll it'll
     'll 've 'd doesn't didn't won't wouldn't can't couldn't shouldn't aren't wasn't weren't hasn't haven't hadn't mustn't needn't
     like get gets got getting together apart long sure right simply actually basically really certain usually normally currently
@@ -36,7 +36,7 @@ DETERMINERS = _words(
 # Words that may be added without adding a fact.
 LIGHT = _words("""
     use make need want way thing case able possible available provide offer mean give take help find see know like work kind sort
-    following below above first time part number option example note choose simple directly specific particular call name allow
+    following below above time part number option example note choose simple directly specific particular call name allow
     value mode go result appear happen form
     depend apply refer describe explain question answer page website site text information detail people person place purpose
 """)
@@ -60,7 +60,7 @@ COMMON_VERBS = _words("""
     turn switch replace load update upgrade download upload copy move check test print import export connect join attend visit ship
     deliver last happen mean become remain stay go come work serve close lead manage handle hold sell buy rent meet teach cover define
     specify control determine cause prevent avoid fail follow belong depend describe list name call start launch build compile execute
-    learn grow eat drink wash clean cook bake repair fix wear lock unlock park sit wait expire renew register sign
+    learn grow travel hide teach stay override expire eat drink wash clean cook bake repair fix wear lock unlock park sit wait expire renew register sign
 """)
 
 NEGATORS = _words("""
@@ -75,7 +75,7 @@ LIGHT_HEADS = _words("""
     yet automatically directly currently even actually longer advise available advisable safe
     plan mean easy make enough use
 """)
-EXCEPTIVE = {"unless": "unless", "except": "except", "excluding": "except", "excepting": "except"}
+EXCEPTIVE = {"without": "without", "unless": "unless", "except": "except", "excluding": "except", "excepting": "except"}
 ONLY = _words("only solely exclusively merely")
 MODALS = {
     **dict.fromkeys(
@@ -108,7 +108,8 @@ CONTRAST = {
     "into": _words("from"),
     "onto": _words("from"),
     "before": _words("after"),
-    "after": _words("before"),
+    "by": _words("after"),
+    "after": _words("before by"),
     "until": _words("from after"),
     "above": _words("below under"),
     "over": _words("below under"),
@@ -146,8 +147,7 @@ SYNONYMS = _groups("""
     allow permit let
     free complimentary gratis
     cost price fee charge rate
-    keep retain preserve maintain
-    store save
+    store save keep retain preserve
     big large
     small little tiny
     contain include comprise

@@ -22,6 +22,8 @@ _PARTICIPLES = frozenset(
     )
 )
 _PARTICLE_REACH = 4
+# After a word in -s these show that it is a verb: "speeds up", "overrides the".
+_AFTER_VERB = frozenset("up down out off on the a an it them you your its their every each all any no".split(" "))
 
 
 def turned_round(claim: list[Token], window: list[Token]) -> str:
@@ -31,26 +33,33 @@ def turned_round(claim: list[Token], window: list[Token]) -> str:
 
 def starts_with_verb(tokens: list[Token]) -> bool:
     """Whether a clause lacks a subject of its own: "closes at six", "is free", "which needs a key"."""
-    for token in tokens[:2]:
+    for index, token in enumerate(tokens[:3]):
         if token.lower in AUXILIARIES or token.lower in ("which", "that", "it", "they", "this"):
             return True
         if token.content:
-            return token.lower != token.text.upper() and _verb_like(tokens, tokens.index(token), first=True)
+            return is_verb(tokens, index, first=True)
     return False
 
 
 def has_verb(tokens: list[Token]) -> bool:
-    return any(token.lower in AUXILIARIES or _verb_like(tokens, index) for index, token in enumerate(tokens))
+    return any(token.lower in AUXILIARIES or is_verb(tokens, index) for index, token in enumerate(tokens))
 
 
-def _verb_like(tokens: list[Token], index: int, first: bool = False) -> bool:
+def is_verb(tokens: list[Token], index: int, first: bool = False) -> bool:
+    """A finite verb, as far as its form and its neighbours tell. With `first`, a bare form that opens a clause counts as well."""
     token = tokens[index]
-    if not token.content or token.kind == NUMBER or (token.kind == NAME and not token.initial):
+    if not token.content or token.kind in (NUMBER, CODE) or (token.kind == NAME and not token.initial):
         return False
     before = tokens[index - 1].lower if index else ""
-    if before in DETERMINERS and before not in ("that", "this", "these", "those", "all"):
+    after = tokens[index + 1] if index + 1 < len(tokens) else None
+    if before in DETERMINERS and before not in ("that", "this", "these", "those", "all") or token.lower.endswith("ing"):
         return False
-    return stem(token.lower) in _VERB_STEMS and (first or before not in ("of", "for", "with", "in"))
+    if stem(token.lower) in _VERB_STEMS and (first or before not in ("of", "for", "with", "in")):
+        # "The service calls the desk"; not "the mail service".
+        plural = before.endswith("s") or before in ("children", "people", "men", "women")
+        return first or plural or after is None or not after.content or token.lower.endswith(("s", "ed"))
+    inflected = token.lower.endswith("s") and not token.lower.endswith("ss")
+    return inflected and after is not None and not after.breaks and (after.lower in _AFTER_VERB or after.kind == NUMBER)
 
 
 def _swapped_preposition(claim: list[Token], window: list[Token]) -> str:
@@ -171,7 +180,9 @@ def _relates(tokens: list[Token], index: int) -> bool:
         return False
     inflected = token.lower.endswith(("s", "ed", "ing", "en")) and not token.lower.endswith("ss")
     if after.content:
-        return stem(token.lower) in _VERB_STEMS or (inflected and not token.lower.endswith("s"))
+        return inflected and (stem(token.lower) in _VERB_STEMS or not token.lower.endswith("s"))
+    if before.content and after.lower in DETERMINERS:
+        return True
     return inflected or stem(token.lower) in _VERB_STEMS
 
 

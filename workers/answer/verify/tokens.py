@@ -50,7 +50,7 @@ _PHRASES = [
     )
 ]  # fmt: skip
 BOUNDS = {"at-most": "most", "at-least": "least", "more-than": "more", "less-than": "less", "within": "most"}
-_AFTER_BOUND = re.compile(r"\bor (?:more|older|later|above|longer|higher|larger)\b", re.IGNORECASE)
+_AFTER_BOUND = re.compile(r"\bor (?:more|older|later|newer|above|longer|higher|larger|up)\b", re.IGNORECASE)
 _AFTER_UNDER = re.compile(r"\bor (?:less|fewer|younger|earlier|below|under|shorter|lower)\b", re.IGNORECASE)
 
 
@@ -133,7 +133,7 @@ _IRREGULAR = {
         "tell": "told", "choose": "chosen chose", "run": "ran running", "begin": "begun began beginning", "child": "children",
         "person": "persons", "know": "known knew", "go": "went gone goes", "see": "seen saw", "mean": "meant", "speak": "spoke spoken",
         "drive": "driven drove", "grow": "grown grew", "break": "broken broke", "wear": "worn wore", "show": "shown", "teach": "taught",
-        "bring": "brought", "meet": "met", "lead": "led", "stand": "stood", "eat": "eaten ate", "freeze": "frozen froze", "hide": "hidden hid",
+        "bring": "brought", "meet": "met", "lead": "led", "stand": "stood", "eat": "eaten ate", "override": "overridden overrode", "freeze": "frozen froze", "hide": "hidden hid",
         "steal": "stolen stole", "get": "got gotten", "bind": "bound", "say": "said", "think": "thought", "become": "became",
         "catch": "caught", "draw": "drawn drew", "feed": "fed", "fall": "fallen fell", "understand": "understood", "drink": "drunk drank",
         "swim": "swum swam", "throw": "thrown threw", "woman": "women", "man": "men", "foot": "feet", "life": "lives", "half": "halves",
@@ -176,13 +176,14 @@ def tokenise(text: str) -> list[Token]:
             initial = True
         breaks = next((mark for mark in tail if mark in ".!?;:)]}"), "," if "," in tail else breaks)
     _join_quantities(tokens)
+    _let_go_of_one(tokens)
     return tokens
 
 
 def _read(core: str, initial: bool) -> list[Token]:
     """Tokens of one chunk between spaces, stripped of the punctuation around it."""
     lower = core.lower()
-    if not any(character.isalnum() for character in core):
+    if not any(character.isalnum() for character in core) and lower not in UNITS:
         return []
     if lower in BOUNDS or lower == "not-only":
         return [Token(core, lower, WORD, "", initial)]
@@ -223,6 +224,8 @@ def _read(core: str, initial: bool) -> list[Token]:
 
 def _word(core: str, initial: bool) -> Token:
     lower = core.lower()
+    if len(core) == 1 and core.isupper() and not initial and core != "I":
+        return Token(core, lower, NAME, "'" + lower, initial)  # "form A"
     if lower in FUNCTION and not (core.isupper() and len(core) > 1 and not initial):
         # "us", "it", "or" in capitals are names; a quantifier is compared like content.
         return Token(core, lower, WORD, "%" + QUANTIFIERS[lower] if lower in QUANTIFIERS else "", initial)
@@ -330,9 +333,24 @@ def _adds_up(token: Token, following: Token) -> bool:
 
 
 def _bound_after(tokens: list[Token], index: int) -> str:
-    words = " ".join(token.lower for token in tokens[index + 1 : index + 5])
-    if _AFTER_BOUND.match(words) or _AFTER_BOUND.search(" ".join(words.split()[:3])):
-        return "least"
-    if _AFTER_UNDER.match(words) or _AFTER_UNDER.search(" ".join(words.split()[:3])):
-        return "most"
+    """ "18 or older", "20.11 or later": the bound, and its words are then no claim of their own."""
+    for end in range(index + 1, min(index + 5, len(tokens) - 1)):
+        if tokens[end].lower == "or":
+            words = f"or {tokens[end + 1].lower}"
+            bound = "least" if _AFTER_BOUND.match(words) else "most" if _AFTER_UNDER.match(words) else ""
+            if bound:
+                tokens[end + 1].key = ""
+            return bound
+        if tokens[end].breaks:
+            break
     return ""
+
+
+def _let_go_of_one(tokens: list[Token]) -> None:
+    """ "The old one", "one of them", "one that": a pronoun, not a number."""
+    for index, token in enumerate(tokens):
+        if token.lower != "one" or token.unit is not None:
+            continue
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if following is None or following.breaks or not following.content:
+            token.key, token.kind, token.value = "", WORD, None

@@ -1,0 +1,143 @@
+"""Wording is published only if the evidence supports it: what is caught of each kind, and what true sentences it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.verifier import FLOORS, measure
+from tests.verify.claims import KINDS, read_claims
+from workers.answer.verify import REASONS, SUPPORTED, verify
+
+OUTPUT = Path(__file__).parents[1] / "output"
+CLAIMS = list(read_claims())
+EVIDENCE = [sentence for claim in CLAIMS for sentence in claim.evidence]
+
+
+def code(sentence: str, *evidence: str, question: str = "") -> str:
+    return verify(sentence, evidence, question=question).code
+
+
+def test_the_claims_are_many_and_of_every_kind():
+    assert len(CLAIMS) >= 300
+    assert {claim.kind for claim in CLAIMS} == {"true", *KINDS}
+
+
+def test_each_kind_of_falsehood_is_caught_and_true_paraphrases_pass():
+    rates = measure(CLAIMS)
+    OUTPUT.mkdir(exist_ok=True)
+    (OUTPUT / "verifier.json").write_text(json.dumps(rates, indent=2))
+    width = max(map(len, rates))
+    for kind, row in rates.items():
+        print(f"{kind:{width}}  {row['sentences']:4d} sentences  {row['rate']:6.1%}")
+    for kind, floor in FLOORS.items():
+        assert rates[kind]["rate"] >= floor, f"{kind}: {rates[kind]['missed']}"
+    assert rates["false alarms"]["rate"] <= 0.1, rates["false alarms"]["missed"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "sentence", "evidence"),
+    [
+        ("unsupported-number", "The file may have 12 MB.", "The file may have 10 MB."),
+        ("unit", "The file may have 10 GB.", "The file may have 10 MB."),
+        ("bound", "The file may have at least 10 MB.", "The file may have at most 10 MB."),
+        ("unsupported-name", "Ask Maria.", "Ask Anna at the desk."),
+        ("negation", "The door is open.", "The door is not open."),
+        ("negation", "The door is locked.", "The door is unlocked."),
+        ("exception", "Only members may enter.", "Members may enter."),
+        ("modality", "You may wear a helmet.", "You must wear a helmet."),
+        ("quantifier", "All rooms have a bath.", "Some rooms have a bath."),
+        ("direction", "Move the file from b.txt to a.txt.", "Move the file from a.txt to b.txt."),
+        ("direction", "Turn on the pump.", "Turn off the pump."),
+        ("halves", "The oven is cleaned by guests.", "The oven is hot. Bikes are cleaned by guests."),
+        ("unsupported-word", "The soup is delicious.", "The soup is served at noon."),
+        ("polarity", "Yes.", "The soup is served at noon."),
+        ("question", "Is the soup served at noon?", "The soup is served at noon."),
+        ("empty", "…", "The soup is served at noon."),
+    ],
+)
+def test_the_reason_names_what_is_wrong(expected, sentence, evidence):
+    assert code(sentence, evidence) == expected
+
+
+def test_words_of_the_question_are_a_topic_and_prove_nothing():
+    evidence = "It weighs 3 kg."
+    assert code("The drill weighs 3 kg.", evidence, question="how heavy is the drill") == "supported"
+    assert code("The drill is waterproof.", evidence, question="is the drill waterproof") not in SUPPORTED
+    assert code("It weighs 5 kg.", evidence, question="does it weigh 5 kg") == "unsupported-number"
+
+
+def test_yes_and_no_must_agree_with_what_follows():
+    evidence, question = "Breakfast is included in the price.", "is breakfast included"
+    assert code("Yes, breakfast is included.", evidence, question=question) == "supported"
+    assert code("No, breakfast is included.", evidence, question=question) == "polarity"
+    assert code("Yes, breakfast is not included.", evidence, question=question) == "polarity"
+
+
+def test_a_title_is_a_topic_like_the_question():
+    evidence = ["Refunds take five days."]
+    assert verify("Harbour Lane refunds take five days.", evidence, question="", topic="Harbour Lane: refunds").supported
+    assert not verify("Harbour Lane refunds take five days.", evidence, question="").supported
+
+
+def test_a_sentence_that_refers_back_is_tied_to_its_own_passage_only():
+    evidence = ["The ferry leaves from pier 4.", "It carries bicycles."]
+    assert verify("The ferry carries bicycles.", evidence, question="", passages=["a", "a"]).supported
+    assert verify("The ferry carries bicycles.", evidence, question="", passages=["a", "b"]).code == "halves"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "evidence"),
+    [
+        ("Open from 9 am to 5 pm.", "Open from 9:00 a.m. to 17:00."),
+        ("It takes two weeks.", "It takes 2 weeks."),
+        ("It costs 1000 euros.", "It costs €1,000."),
+        ("30 percent of the fee is kept.", "30 % of the fee is kept."),
+        ("The port can't be changed.", "The port cannot be changed."),
+        ("It is unsupported.", "It is not supported."),
+        ("The report is written by the auditor.", "The auditor writes the report."),
+    ],
+)
+def test_other_spellings_of_the_same_are_the_same(sentence, evidence):
+    assert verify(sentence, [evidence], question="").supported
+
+
+def test_without_evidence_nothing_is_supported():
+    assert not verify("The shop is open.", [], question="is the shop open").supported
+
+
+@given(st.sampled_from(EVIDENCE), st.lists(st.sampled_from(EVIDENCE), max_size=3))
+def test_a_verbatim_sentence_is_always_supported(sentence, others):
+    assert verify(sentence, [*others, sentence], question="").supported
+
+
+numbers = st.integers(2, 9_999_999)
+
+
+@given(
+    st.sampled_from(
+        [
+            "The tank holds {} litres.",
+            "Up to {} files are kept for a year.",
+            "It costs {} euros a month.",
+            "Use port {} of the server.",
+        ]
+    ),
+    numbers,
+    numbers,
+)
+def test_a_changed_number_is_never_supported(template, true, false):
+    if true != false:
+        assert not verify(template.format(false), [template.format(true)], question=f"is it {false}").supported
+
+
+@given(st.text(), st.lists(st.text(), max_size=3), st.text())
+def test_any_text_gets_a_verdict_with_a_known_reason(sentence, evidence, question):
+    verdict = verify(sentence, evidence, question=question)
+    assert verdict.code in REASONS
+    assert verdict.supported == (verdict.code in SUPPORTED)
+    assert 0 <= verdict.score <= 1
