@@ -29,19 +29,28 @@ def follow_source(
     on_progress: Callable[[dict[str, Any]], None] = lambda source: None,
     wait: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Wait until the source has been read or has failed; each Document that is finished is handed to `on_page` once."""
+    """Wait until the source has been read or has failed; each Document that is finished is handed to `on_page` once.
+
+    A Document keeps the status of an earlier reading until its turn comes: it counts once it was fetched in this one.
+    """
     told: set[str] = set()
     while True:
         source = api.get(f"/api/v1/sources/{source_id}")
         on_progress(source)
         pages = list(api.pages(f"/api/v1/sources/{source_id}/documents"))
         for page in pages:
-            if page["status"] in FINAL and page["id"] not in told:
+            current = source["status"] in ENDED or _is_of_this_reading(page, source)
+            if page["status"] in FINAL and current and page["id"] not in told:
                 told.add(page["id"])
                 on_page(page)
         if source["status"] in ENDED:
             return source
         wait(max(POLL_SECONDS, len(pages) * POLL_SECONDS_PER_PAGE))
+
+
+def _is_of_this_reading(page: dict[str, Any], source: dict[str, Any]) -> bool:
+    """Both times are RFC 3339 in UTC to the millisecond, so they compare as text."""
+    return bool(source["started_at"] and page["fetched_at"] and page["fetched_at"] >= source["started_at"])
 
 
 def page_row(page: dict[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,9 @@ class Planned:
 def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> list[Planned]:
     """Every process but the three servers, in the order of starting."""
 
-    def make(name: str, kind: str, *arguments: str, niceness: int = 0, **variables: str) -> Planned:
+    def make(
+        name: str, kind: str, *arguments: str, niceness: int = 0, death_signal: int = signal.SIGTERM, **variables: str
+    ) -> Planned:
         child = Child(
             name,
             [sys.executable, "-m", *arguments],
@@ -112,6 +114,7 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
             environment={**environment, **variables},
             folder=ROOT,
             stop_signal=signal.SIGTERM,
+            death_signal=death_signal,
             niceness=niceness,
         )
         return Planned(name, kind, child)
@@ -122,8 +125,7 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
     for number in range(1, settings.generators + 1):
         name = "generator" if settings.generators == 1 else f"generator-{number}"
         plan.append(make(name, "generator", "workers.generate", niceness=GENERATOR_NICENESS, **threads))
-    # Under prefork SIGTERM, turned into SIGQUIT, hands a running task back to its queue at once; under solo it would be
-    # lost, so there the short task is finished first.
+    # Under prefork SIGTERM, turned into SIGQUIT, hands a running task back to its queue at once.
     plan.append(
         make(
             "worker-io", "worker-io", *celery, "-Q", "io", "--pool", "prefork", "--concurrency", "2", "-n", "io@%h",
@@ -131,10 +133,12 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
         )
     )  # fmt: skip
     plan.append(make("beat", "beat", "celery", "-A", "workers.celery", "beat", "-S", "redbeat.RedBeatScheduler", "--pidfile="))
+    # Under solo the task would be lost, so SIGTERM lets it finish. But when `retort up` is killed the bus dies too, and the
+    # worker would wait for it for ever: then it is killed (what it was to do stands in SQL).
     plan.append(
         make(
             "worker-models", "worker-models", *celery, "-Q", "models", "--pool", "solo", "-n", "models@%h",
-            niceness=WORKER_NICENESS, OMP_NUM_THREADS="1",
+            niceness=WORKER_NICENESS, death_signal=signal.SIGKILL, OMP_NUM_THREADS="1",
         )
     )  # fmt: skip
     return plan
