@@ -68,8 +68,9 @@ def _deny(tokens: list[Token], index: int) -> None:
         return
     reached, denying = 0, True
     for target in tokens[index + 1 :]:
-        if target.breaks or (target.lower in BREAKING_WORDS and target.lower not in ("or", "that") and reached):
-            break
+        if target.breaks or (reached and target.lower in BREAKING_WORDS and target.lower != "or"):
+            if not (denying and target.lower == "that"):  # "it is not true that …"
+                break
         if not target.content:
             continue
         target.denials += 1

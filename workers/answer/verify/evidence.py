@@ -9,10 +9,11 @@ from functools import lru_cache
 from workers.answer.sentences import split_sentences
 from workers.answer.verify.context import annotate
 from workers.answer.verify.lexicon import ANTONYMS, NEGATIVE_PREFIXES, REFERENCES
-from workers.answer.verify.tokens import NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
+from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
 
 # How many content words on each side tell which of several places in the evidence a word of the claim speaks of.
 NEIGHBOURS = 3
+_TERM_WORDS = 8
 _ANTONYM_KEYS = {word_key(word): frozenset(word_key(other) for other in others) for word, others in ANTONYMS.items()}
 
 
@@ -47,7 +48,7 @@ def read_evidence(texts: tuple[str, ...], passages: tuple[Hashable, ...]) -> Evi
             sentence = text[start:end]
             verbatim.add(normalise(sentence))
             units.append(annotate(tokenise(sentence)))
-            announces.append(sentence.endswith(":"))
+            announces.append(sentence.endswith(":") or _is_term(sentence))
             owners.append(passage)
     windows = [_window([unit], (index,)) for index, unit in enumerate(units)]
     tied = [False, *(owners[i - 1] == owners[i] and (announces[i - 1] or _refers(units[i])) for i in range(1, len(units)))]
@@ -57,6 +58,11 @@ def read_evidence(texts: tuple[str, ...], passages: tuple[Hashable, ...]) -> Evi
             if index > 1 and tied[index - 1]:
                 windows.append(_window(units[index - 2 : index + 1], (index - 2, index - 1, index)))
     return Evidence(frozenset(each for each in verbatim if each), windows)
+
+
+def _is_term(sentence: str) -> bool:
+    """A heading or a term: what stands on the next line speaks of it."""
+    return len(sentence.split()) <= _TERM_WORDS and sentence[-1] not in ".!?;,"
 
 
 def _refers(tokens: list[Token]) -> bool:
@@ -74,10 +80,19 @@ def _window(parts: list[list[Token]], units: tuple[int, ...]) -> Window:
     for token in tokens:
         if token.content:
             keys.setdefault(token.key, []).append(token)
-            if token.kind == WORD and "-" in token.key:
-                for half in token.key.split("-"):
-                    keys.setdefault(half, []).append(token)
+            for part in _parts(token):
+                keys.setdefault(part, []).append(token)
     return Window(tokens, keys, units, bool(parts) and _refers(parts[0]))
+
+
+def _parts(token: Token) -> list[str]:
+    """Keys of what a compound or an assignment is made of: "LaTeX-editor", "--label=label", "mode='slow'"."""
+    if token.kind in (WORD, NAME) and "-" in token.lower:
+        return [word_key(part) for part in token.lower.split("-") if part]
+    if token.kind == CODE and "=" in token.key[1:]:
+        name, _, value = token.key.partition("=")
+        return [name, "`" + value, word_key(value.lower())]
+    return []
 
 
 def find(token: Token, window: Window) -> list[Token]:

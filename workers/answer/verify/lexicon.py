@@ -73,7 +73,7 @@ DENYING = _words("prevent avoid refuse fail lack forbid prohibit unable impossib
 LIGHT_HEADS = _words("""
     possible able allow permit recommend require need necessary want intend suppose guarantee have help try appear seem necessarily always
     yet automatically directly currently even actually longer advise available advisable safe
-    plan mean easy make enough use
+    plan mean easy make enough use true case certain correct say
 """)
 EXCEPTIVE = {"without": "without", "unless": "unless", "except": "except", "excluding": "except", "excepting": "except"}
 ONLY = _words("only solely exclusively merely")
