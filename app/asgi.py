@@ -60,7 +60,7 @@ def _application(
         debug=False,
     )
     url = services.settings.visitor_url if surface == "visitor" else services.settings.dashboard_url
-    return Edge(application, surface, services.metrics, https=url.startswith("https://"))
+    return Edge(application, surface, services.metrics, url)
 
 
 def create_visitor_app(services: Services) -> Edge:
@@ -168,7 +168,11 @@ def main() -> None:
         _listen(chosen.host, chosen.dashboard_port, "RETORT_DASHBOARD_PORT"),
     )
     asyncio.run(serve(chosen, sockets))
+    # Everything is closed by now. Taking the interpreter's modules apart would cost as long again as all that did.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
@@ -124,7 +125,7 @@ class StreamReader:
         wanted = {key: stream.cursor for key, stream in self._streams.items()}
         # A bus that hangs answers nothing, not even that the block is over.
         async with asyncio.timeout(BLOCK_SECONDS + 5):
-            answer = await self._blocking.xread(
+            answer: Any = await self._blocking.xread(
                 {self._wake: self._wake_cursor, **wanted}, block=int(BLOCK_SECONDS * 1000), count=BATCH
             )
         for key, entries in answer.items() if isinstance(answer, dict) else answer or ():

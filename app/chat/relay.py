@@ -74,7 +74,7 @@ class Relay:
         """The id of the newest event, `0-0` when there is none or the bus is away."""
         try:
             async with asyncio.timeout(BUS_SECONDS):
-                newest = await self._bus.xrevrange(keys.conversation_stream(conversation_id), count=1)
+                newest: Any = await self._bus.xrevrange(keys.conversation_stream(conversation_id), count=1)
         except (RedisError, OSError, TimeoutError):
             return START
         return newest[0][0].decode() if newest else START
@@ -84,13 +84,15 @@ class Relay:
         # because a query cut by a reader who leaves costs the pool its connection.
         with anyio.CancelScope(shield=True):
             async with self.database.transaction(workspace_id) as session:
-                return await service.list_messages(session, conversation_id)
+                messages = await service.list_messages(session, conversation_id)
+        return messages
 
     async def still_open(self, workspace_id: UUID, conversation_id: UUID) -> bool:
         """Whether an answer of the conversation is queued or running."""
         with anyio.CancelScope(shield=True):
             async with self.database.transaction(workspace_id) as session:
-                return await service.count_open(session, conversation_id) > 0
+                count = await service.count_open(session, conversation_id)
+        return count > 0
 
     async def stream(self, workspace_id: UUID, conversation_id: UUID, last_event_id: str | None) -> AsyncIterator[bytes]:
         """Server-sent events from `last_event_id` on, until nothing is expected any more."""
@@ -118,7 +120,9 @@ class Relay:
             return None
         try:
             async with asyncio.timeout(BUS_SECONDS):
-                rows = await self._bus.xrange(keys.conversation_stream(conversation_id), min=last_event_id, count=STREAM_LENGTH)
+                rows: Any = await self._bus.xrange(
+                    keys.conversation_stream(conversation_id), min=last_event_id, count=STREAM_LENGTH
+                )
         except (RedisError, OSError, TimeoutError):
             return None
         if not rows or rows[0][0].decode() != last_event_id:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import structlog
 from litestar import Controller, Response, delete, get, post
 from litestar.di import Provide
 from litestar.params import Parameter
@@ -25,11 +26,20 @@ from app.security.guards import Caller, member_guard
 
 Limit = Annotated[int, Parameter(ge=1, le=MOST, required=False)]
 Cursor = Annotated[str | None, Parameter(max_length=4000, required=False)]
+HINT_SECONDS = 2.0
+
+log = structlog.get_logger()
 
 
 async def _start_reading(source: Source) -> None:
     """A hint after the commit; without it the sweeper finds the waiting row. The sender blocks, so it gets a thread."""
-    await asyncio.to_thread(jobs.send, jobs.READ_SOURCE, source.workspace_id, source.id)
+    sending = asyncio.to_thread(jobs.send, jobs.READ_SOURCE, source.workspace_id, source.id)
+    try:
+        sent = await asyncio.wait_for(sending, HINT_SECONDS)
+    except TimeoutError:
+        sent = False
+    if not sent:
+        log.warning("hint_not_sent", source_id=str(source.id))
 
 
 class SourceController(Controller):

@@ -79,6 +79,12 @@ blockquote{margin:0 0 16px;padding-left:16px;border-left:3px solid var(--line)}i
 """
 
 
+def problem(title: str, detail: str, request_id: str) -> str:
+    """The body of an error's page."""
+    known = f"<p><small>Request {html.escape(request_id)}</small></p>" if request_id else ""
+    return f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(detail)}</p>\n{known}"
+
+
 def plain(title: str, body: str, *, style: str = "", navigation: str = "") -> str:
     """A page that the server draws itself, with the front end's tokens and no script."""
     return (

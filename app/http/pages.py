@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from litestar import Request, Response, route
 from sqlalchemy import select
 
@@ -19,7 +21,7 @@ from app.security.origins import frame_ancestors
 WIDGET_API = "/widget/v1"
 MEMBER_API = "/api/v1"
 ASSETS = "/assets/"
-READ = ["GET", "HEAD"]
+READ: tuple[Literal["GET"], Literal["HEAD"]] = ("GET", "HEAD")
 # Below these, an unknown address is an error for a program, not a page of the dashboard.
 NOT_PAGES = ("api/", "assets/", "health/", "schema/", "widget/")
 

@@ -17,10 +17,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.accounts.service import AccountError
 from app.assistants.service import AssistantError
 from app.conversations.service import MessageRefused
+from app.http import html as pages
 from app.http.outbound import TargetError
 
 TYPE = "https://retort.invalid/problems/"
 MEDIA_TYPE = "application/problem+json"
+PROGRAMS = ("/api/", "/widget/v1/", "/schema/")  # paths that answer data alone
 DATABASE_RETRY = 5  # seconds
 
 log = structlog.get_logger()
@@ -73,8 +75,15 @@ def encode(problem: Problem, request_id: str) -> tuple[int, dict[str, str], byte
     return problem.status, headers, msgspec.json.encode(problem.document() | {"request_id": request_id})
 
 
-def respond(request: Request, problem: Problem) -> Response[bytes]:
-    status, headers, body = encode(problem, request.scope.get("request_id", ""))  # type: ignore[arg-type]
+def respond(request: Request, problem: Problem) -> Response[Any]:
+    """The document; to a browser that asks for a page, a page that says the same."""
+    request_id = str(request.scope.get("request_id", ""))
+    status, headers, body = encode(problem, request_id)
+    drawn = request.method == "GET" and not request.scope["path"].startswith(PROGRAMS)
+    if drawn and "text/html" in request.headers.get("accept", ""):
+        # A browser that follows a link: the same, drawn.
+        text = pages.plain(problem.title, pages.problem(problem.title, problem.detail, request_id))
+        return pages.page(text, pages.policy(text), cache="no-store", status=status, headers=problem.headers)
     headers = {name: value for name, value in headers.items() if name != "content-type"}
     return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -85,7 +94,7 @@ def _not_text(request: Request) -> Problem:
     return Problem(422, code, "The message is not text" if code[0] == "m" else "This is not text", detail)
 
 
-def _http(request: Request, error: HTTPException) -> Response[bytes]:
+def _http(request: Request, error: HTTPException) -> Response[Any]:
     body = ScopeState.from_scope(request.scope).body
     if error.status_code == 400 and isinstance(body, bytes) and SURROGATE.search(body):
         return respond(request, _not_text(request))
@@ -111,7 +120,7 @@ def _http(request: Request, error: HTTPException) -> Response[bytes]:
     return respond(request, Problem(error.status_code, code, title, detail, headers=headers))
 
 
-def _database(request: Request, error: Exception) -> Response[bytes]:
+def _database(request: Request, error: Exception) -> Response[Any]:
     log.error("database_away", error=str(error).splitlines()[0][:200])
     return respond(
         request,
@@ -125,13 +134,13 @@ def _database(request: Request, error: Exception) -> Response[bytes]:
     )
 
 
-def _dbapi(request: Request, error: DBAPIError) -> Response[bytes]:
+def _dbapi(request: Request, error: DBAPIError) -> Response[Any]:
     if error.connection_invalidated:
         return _database(request, error)
     return _unexpected(request, error)
 
 
-def _unexpected(request: Request, error: Exception) -> Response[bytes]:
+def _unexpected(request: Request, error: Exception) -> Response[Any]:
     log.error("unexpected", exc_info=error, path=request.scope["path"])
     detail = "This is a fault of the server. Try again; if it stays, tell us the request id."
     return respond(request, Problem(500, "internal", "Something went wrong", detail))

@@ -14,7 +14,7 @@ import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from app.http import html as pages
 from app.http.services import services_of
@@ -44,7 +44,7 @@ PROBLEM = {
         "field": "text",
     },
 }
-SCHEMES = {
+SCHEMES: dict[str, SecurityScheme | Reference] = {
     "visitor": SecurityScheme(type="http", scheme="bearer", description="A visitor's token, from POST /widget/v1/session"),
     "session": SecurityScheme(
         type="apiKey", name="retort_session", security_scheme_in="cookie", description="A member's session"

@@ -63,6 +63,11 @@ def bearer(connection: ASGIConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
+def _tell_limits(connection: ASGIConnection, headers: dict[str, str]) -> None:
+    """Every response says what is left (Edge adds these); a route with a narrower limit of its own says that instead."""
+    connection.scope["limits"] = headers  # type: ignore[typeddict-unknown-key]
+
+
 async def visitor_guard(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:
     services = services_of(connection)
     token = bearer(connection)
@@ -70,8 +75,8 @@ async def visitor_guard(connection: ASGIConnection, _handler: BaseRouteHandler) 
         raise tokens.token_invalid()
     claims = tokens.read(services.settings.secret, token)
     connection.scope["auth"] = claims
-    if connection.scope["method"] in SAFE:
-        await services.limiter.take((READS_VISITOR, str(claims.visitor_id)))
+    if connection.scope.get("method") in SAFE:
+        _tell_limits(connection, await services.limiter.take((READS_VISITOR, str(claims.visitor_id))))
 
 
 async def member_guard(connection: ASGIConnection, handler: BaseRouteHandler) -> None:
@@ -79,7 +84,7 @@ async def member_guard(connection: ASGIConnection, handler: BaseRouteHandler) ->
     token = bearer(connection)
     caller = await (_by_key(services, token) if token is not None else _by_cookie(services, connection))
     connection.scope["auth"] = caller
-    await services.limiter.take((CALLS_CALLER, caller.name))
+    _tell_limits(connection, await services.limiter.take((CALLS_CALLER, caller.name)))
     need = handler.opt.get("needs", "read")
     if need == "session":
         if caller.session_id is None:
@@ -116,7 +121,7 @@ async def _by_cookie(services: Services, connection: ASGIConnection) -> Caller:
     caller = await signed_in(services, cookie) if cookie else None
     if caller is None:
         raise Problem(401, "not-signed-in", "You are not signed in", "Sign in, or send an API key as Authorization: Bearer rk_…")
-    if connection.scope["method"] not in SAFE:
+    if connection.scope.get("method") not in SAFE:
         given = connection.headers.get(CSRF_HEADER, "")
         if not hmac.compare_digest(given.encode(), (caller.csrf_token or "").encode()):
             raise Problem(

@@ -112,7 +112,9 @@ async def test_scopes_bound_what_a_key_may_and_a_revoked_key_may_nothing(members
         key = await accounts.create_api_key(session, await session.get(Member, tenant.member_id), "reader", ["read"])
     auth = {"authorization": f"Bearer {key}"}
     assert (await members.get("/api/v1/assistants", headers=auth)).status_code == 200
-    me = (await members.get("/api/v1/me", headers=auth)).json()
+    told = await members.get("/api/v1/me", headers=auth)
+    assert int(told.headers["ratelimit-remaining"]) < int(told.headers["ratelimit-limit"])
+    me = told.json()
     assert me["csrf_token"] is None
     problem(await members.patch(f"/api/v1/assistants/{tenant.slug}", json={}, headers=auth), 403, "not-allowed")
     problem(await members.post(f"/api/v1/assistants/{tenant.slug}/conversations", json={}, headers=auth), 403, "not-allowed")

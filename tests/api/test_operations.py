@@ -101,6 +101,37 @@ async def test_without_the_database_everything_is_refused_at_once(stack, tenant)
         assert (await client.get("/health/live")).status_code == 200
 
 
+@pytest.fixture
+async def silent_server():
+    """A server that takes connections and never says a word."""
+
+    async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(ignore, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_bus_that_hangs_holds_nobody_up(stack, tenant, silent_server):
+    settings = replace(stack.settings, bus_url=f"redis://127.0.0.1:{silent_server}/0")
+    async with (
+        serving(settings) as web,
+        httpx.AsyncClient(base_url=web.visitor_url, headers={"origin": web.visitor_url}, timeout=10) as client,
+    ):
+        asker = await join(client, tenant.slug)
+        for text in ("One", "Two"):
+            started = time.perf_counter()
+            asked = await asker.ask(text)
+            assert asked.status_code == 202 and time.perf_counter() - started < 2
+        started = time.perf_counter()
+        assert (await client.get("/health/ready")).status_code == 503
+        assert (await asker.see())["messages"][3]["status"] == "queued"
+        assert time.perf_counter() - started < 3
+        await asker.act(asked.json()["answer"]["id"], "stop")
+
+
 def test_the_web_process_imports_neither_the_model_nor_the_workers():
     code = (
         "import app.asgi, sys; print([m for m in ('torch','workers','retnet_core','sentence_transformers') if m in sys.modules])"

@@ -64,6 +64,20 @@ async def test_the_frame_may_be_embedded_by_allowed_origins_only(visitors, tenan
             file = await visitors.get(address)
             assert file.status_code == 200 and "immutable" in file.headers["cache-control"]
     problem(await visitors.get("/widget/frame/no-such"), 404, "assistant-unknown")
+    drawn = await visitors.get("/a/no-such", headers={"accept": "text/html"})
+    assert drawn.status_code == 404 and drawn.headers["content-type"].startswith("text/html")
+    assert "There is no such assistant" in drawn.text and directives(drawn)["frame-ancestors"] == ["'none'"]
+
+
+async def test_another_name_of_the_same_machine_leads_to_the_configured_one(web):
+    import httpx
+
+    port = web.settings.visitor_port
+    async with httpx.AsyncClient(base_url=f"http://localhost:{port}") as client:
+        moved = await client.get("/a/guide?x=1")
+        assert moved.status_code == 307 and moved.headers["location"] == f"{web.visitor_url}/a/guide?x=1"
+        elsewhere = await client.get("/health/live", headers={"host": f"evil.example:{port}"})
+        assert elsewhere.status_code == 200 and "location" not in elsewhere.headers
 
 
 @built
