@@ -228,13 +228,16 @@ def _may_echo(token: Token, tokens: list[Token], window: Window) -> bool:
     """A topic word of the question is no claim, unless the evidence has its opposite or, for a name, names something else."""
     if token.kind == NUMBER or opposite_in(token, window, tokens):
         return False
-    at = place(tokens, token)
-    if at and tokens[at - 1].lower in AUXILIARIES and token.lower.endswith("ed"):
-        return False  # "is included", "are refunded": the claim itself
+    if _after_verb(tokens, place(tokens, token)):
+        return False  # what is said of the topic must come from the evidence
     if token.kind != WORD:
         mine = {each.key for each in tokens}
         return not any(each.kind == token.kind and each.key not in mine for each in window.tokens)
     return True
+
+
+def _after_verb(tokens: list[Token], at: int) -> bool:
+    return any(token.lower in AUXILIARIES or is_verb(tokens, index, first=not index) for index, token in enumerate(tokens[:at]))
 
 
 def _says_little(token: Token, tokens: list[Token], window: Window) -> bool:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from workers.answer.verify.lexicon import (
     BE,
     BREAKING_WORDS,
+    COMMON_VERBS,
     DENYING,
     DETERMINERS,
     DIRECTIONAL,
     EXCEPTIVE,
     HARD_BREAKS,
+    INSTRUCTIONS,
     LIGHT_HEADS,
     MODALS,
     NEGATORS,
     QUANTIFIERS,
 )
-from workers.answer.verify.tokens import Token, word_key
+from workers.answer.verify.tokens import WORD, Token, word_key
 
 # A negation reaches at most this many content words ahead.
 _NEGATION_REACH = 7
 _MODAL_REACH = 2
 _CONJUNCTIONS = frozenset(("because", "if", "when", "unless", "before", "after", "until"))
 
+_BARE_VERBS = COMMON_VERBS | INSTRUCTIONS
 _LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT_HEADS)
 _DENYING_KEYS = frozenset(word_key(word) for word in DENYING)
 
@@ -43,7 +46,7 @@ def annotate(tokens: list[Token]) -> list[Token]:
         if word in QUANTIFIERS:
             for target in _next_content(tokens, index, 1):
                 target.quantifier = QUANTIFIERS[word]
-        if word in DIRECTIONAL:
+        if word in DIRECTIONAL and not (word == "to" and _is_infinitive(tokens, index)):
             whole = word in _CONJUNCTIONS
             for position in _governed(tokens, index, whole):
                 governed[position].add(word)
@@ -89,6 +92,17 @@ def _denying_verb(tokens: list[Token], index: int) -> bool:
         and tokens[index].key in _DENYING_KEYS
         and not any(token.lower in BE for token in tokens[max(0, index - 2) : index])
         and not (index + 1 < len(tokens) and tokens[index + 1].lower in ("by", "via", "when", "if", "with"))
+    )
+
+
+def _is_infinitive(tokens: list[Token], index: int) -> bool:
+    """ "To sort the list", where "to" says no direction."""
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    return (
+        following is not None
+        and following.kind == WORD
+        and (following.lower in _BARE_VERBS or not following.content)
+        and following.lower not in DETERMINERS
     )
 
 

@@ -39,17 +39,20 @@ def crossed(claim: list[Token], window: list[Token]) -> bool:
     for index in range(1, len(pieces)):
         if pieces[index][0].lower == "which":
             # Its subject is the noun before it.
-            near = {token.key for token in [token for token in pieces[index - 1] if token.content][-2:]}
+            near = {_key(token) for token in [token for token in pieces[index - 1] if token.content][-2:]}
             offers[index - 1] = {(kind, key) for kind, key in offers[index - 1] if key not in near}
             offers[index] |= {("lead", key) for key in near}
     counts = Counter(key for offer in offers for key in {key for _, key in offer})
     exclusive = [{(kind, key) for kind, key in offer if counts[key] == 1} for offer in offers]
-    understood = bool(claim) and claim[0].lower in PRONOUNS
+    understood = any(token.lower in PRONOUNS for token in claim[:3])
     for part in _split(claim):
-        said = {token.key for token in part if token.content}
+        said = {_key(token) for token in part if token.content}
+        rest = {key for kind, key in _offers(part) if kind == "rest"}
         lead = {key for kind, key in _offers(part) if kind == "lead"}
         for one, other in permutations(range(len(pieces)), 2):
             if _joins(said, exclusive[one], exclusive[other], understood):
+                return True
+            if leads[other] and verbs[other] and _finishes(said, rest, exclusive[one], exclusive[other]):
                 return True
             if understood or not verbs[other] or pieces[other][0].lower == "which":
                 continue
@@ -66,6 +69,12 @@ def _borrows(said: set[str], foreign: set[str], one: set[Offer], lead: set[str])
     return bool(own - said)
 
 
+def _finishes(said: set[str], rest: set[str], one: set[Offer], other: set[Offer]) -> bool:
+    """The subject of `one`, nothing that `one` says of it, and something out of `other`, which has its own subject."""
+    own = {key for kind, key in one if kind == "rest"}
+    return "lead" in _taken(said, one) and bool(own) and not own & said and bool(rest & {key for _, key in other})
+
+
 def _joins(said: set[str], one: set[Offer], other: set[Offer], understood: bool) -> bool:
     """One kind taken from `one` where `other` has its own unused, and another kind the other way round."""
     mine = _taken(said, one)
@@ -78,6 +87,10 @@ def _joins(said: set[str], one: set[Offer], other: set[Offer], understood: bool)
         from_one.discard("lead")
         from_other.discard("lead")
     return bool(from_one) and bool(from_other)
+
+
+def _key(token: Token) -> str:
+    return f"{token.key} {token.unit}" if token.kind == NUMBER else token.key
 
 
 def _taken(said: set[str], offers: set[Offer]) -> set[str]:
@@ -136,8 +149,8 @@ def _offers(piece: list[Token]) -> set[Offer]:
         # Without a verb ("the small hall 80") only what opens the piece can be its subject.
         ahead = index < verb_at and (verb_at < len(piece) or (leading < 2 and not (token.kind == NAME and leading)))
         if token.kind == NUMBER:
-            found.update((("number", token.key), (f"number {token.unit}", token.key)))
-            found.add(("lead" if ahead and verb_at < len(piece) else "rest", token.key))
+            found.update((("number", _key(token)), (f"number {token.unit}", _key(token))))
+            found.add(("lead" if ahead and verb_at < len(piece) else "rest", _key(token)))
             leading = 2
         elif token.key in _MEASURE_KEYS:
             found.add(("measure", token.key))
@@ -151,5 +164,5 @@ def _offers(piece: list[Token]) -> set[Offer]:
             found.add(("rest", token.key))
         if token.kind == NAME:
             found.add(("name", token.key))
-        found.update((f"after {preposition}", token.key) for preposition in token.prepositions & _PREPOSITIONS)
+        found.update((f"after {preposition}", _key(token)) for preposition in token.prepositions & _PREPOSITIONS)
     return found

@@ -60,6 +60,8 @@ COMMON_VERBS = _words("""
     turn switch replace load update upgrade download upload copy move check test print import export connect join attend visit ship
     deliver last happen mean become remain stay go come work serve close lead manage handle hold sell buy rent meet teach cover define
     specify control determine cause prevent avoid fail follow belong depend describe list name call start launch build compile execute
+    skip ignore rotate drop reduce raise sort filter merge split push pull commit sync mount encrypt decrypt compress scan detect
+    warn notify log record measure count calculate compute convert render draw paint protect connect reach treat answer
     learn grow travel hide teach stay override expire eat drink wash clean cook bake repair fix wear lock unlock park sit wait expire renew register sign
 """)
 

@@ -23,7 +23,7 @@ _PARTICIPLES = frozenset(
 )
 _PARTICLE_REACH = 4
 # After a word in -s these show that it is a verb: "speeds up", "overrides the".
-_AFTER_VERB = frozenset("up down out off on the a an it them you your its their every each all any no".split(" "))
+_AFTER_VERB = frozenset("up down out off on the a an it them you your its their every each all any no both".split(" "))
 
 
 def turned_round(claim: list[Token], window: list[Token]) -> str:

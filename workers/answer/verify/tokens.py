@@ -177,6 +177,7 @@ def tokenise(text: str) -> list[Token]:
         breaks = next((mark for mark in tail if mark in ".!?;:)]}"), "," if "," in tail else breaks)
     _join_quantities(tokens)
     _let_go_of_one(tokens)
+    _count_once(tokens)
     return tokens
 
 
@@ -354,3 +355,10 @@ def _let_go_of_one(tokens: list[Token]) -> None:
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         if following is None or following.breaks or not following.content:
             token.key, token.kind, token.value = "", WORD, None
+
+
+def _count_once(tokens: list[Token]) -> None:
+    """ "Replaced once a year" counts; "once the file is saved" does not."""
+    for previous, token in zip(tokens, tokens[1:], strict=False):
+        if token.lower == "once" and previous.content and not token.breaks:
+            token.key = "once"
