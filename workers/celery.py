@@ -18,6 +18,7 @@ from celery import Celery, signals
 
 from app import log
 from app.config import SettingsError, settings
+from app.embedded.child import end_with_parent
 from app.jobs import QUEUE_MODELS, SWEEP, configure
 from workers.process import Pulse, process
 
@@ -63,6 +64,7 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _begin_child(**_: Any) -> None:
+    end_with_parent()  # a pool whose worker was killed ends at once instead of after its task
     process.forget()
 
 

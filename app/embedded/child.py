@@ -21,10 +21,15 @@ LOG_BYTES = 20 * 2**20
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process `number` when the thread that started it ends. Nothing where there is no Linux."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def _die_with_parent(parent: int, death_signal: int, niceness: int) -> Callable[[], None]:
     def in_child() -> None:
-        if _libc is not None:
-            _libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        end_with_parent(death_signal)
         if os.getppid() != parent:
             os._exit(1)  # the parent died before the call above could bind us to it
         if niceness:

@@ -125,16 +125,16 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
     for number in range(1, settings.generators + 1):
         name = "generator" if settings.generators == 1 else f"generator-{number}"
         plan.append(make(name, "generator", "workers.generate", niceness=GENERATOR_NICENESS, **threads))
-    # Under prefork SIGTERM, turned into SIGQUIT, hands a running task back to its queue at once.
+    # When `retort up` is killed the bus dies too, and a worker told to finish would wait for it for ever: workers are killed
+    # then (what they were to do stands in SQL). Stopped in order they have their time: under prefork SIGTERM, turned into
+    # SIGQUIT, hands a running task back to its queue at once; under solo it would be lost, so there it is finished.
     plan.append(
         make(
             "worker-io", "worker-io", *celery, "-Q", "io", "--pool", "prefork", "--concurrency", "2", "-n", "io@%h",
-            niceness=WORKER_NICENESS, REMAP_SIGTERM="SIGQUIT", OMP_NUM_THREADS="1",
+            niceness=WORKER_NICENESS, death_signal=signal.SIGKILL, REMAP_SIGTERM="SIGQUIT", OMP_NUM_THREADS="1",
         )
     )  # fmt: skip
     plan.append(make("beat", "beat", "celery", "-A", "workers.celery", "beat", "-S", "redbeat.RedBeatScheduler", "--pidfile="))
-    # Under solo the task would be lost, so SIGTERM lets it finish. But when `retort up` is killed the bus dies too, and the
-    # worker would wait for it for ever: then it is killed (what it was to do stands in SQL).
     plan.append(
         make(
             "worker-models", "worker-models", *celery, "-Q", "models", "--pool", "solo", "-n", "models@%h",

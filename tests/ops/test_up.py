@@ -100,7 +100,7 @@ def test_a_newcomer_starts_it_asks_breaks_it_and_loses_nothing(up):
     addresses = re.findall(r"https?://\S+", first[first.index("Retort is ready") :])
     demo, full, dashboard = addresses
     for address in (demo, full, dashboard):
-        assert httpx.get(address, timeout=10).status_code == 200, address
+        assert httpx.get(address, headers={"Accept": "text/html"}, timeout=10).status_code == 200, address
     token = dashboard.partition("#token=")[2]
     signed_in = httpx.post(f"http://127.0.0.1:{up.port + 1}/api/v1/sign-in/link", json={"token": token})
     assert signed_in.status_code == 200 and signed_in.json()["member"]["role"] == "owner"
