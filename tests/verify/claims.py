@@ -1,4 +1,4 @@
-"""Reads claims.txt: evidence with true and false sentences about it."""
+"""Reads claims.txt and fresh.txt: evidence with true and false sentences about it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CLAIMS = Path(__file__).with_name("claims.txt")
+FRESH = Path(__file__).with_name("fresh.txt")
 KINDS = ("negation", "number", "name", "unit", "direction", "halves")
 
 

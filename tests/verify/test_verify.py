@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.verifier import FLOORS, measure
-from tests.verify.claims import KINDS, read_claims
-from workers.answer.verify import REASONS, SUPPORTED, verify
+from tests.verify.claims import FRESH, KINDS, read_claims
+from workers.answer.verify import REASONS, SUPPORTED, verify, without_answer
 
 OUTPUT = Path(__file__).parents[1] / "output"
 CLAIMS = list(read_claims())
+# On sentences that the rules were not made with. One or two sentences of a kind weigh much in so few.
+FRESH_FLOORS = {"negation": 0.9, "number": 0.97, "name": 0.95, "unit": 0.8, "direction": 0.75, "halves": 0.7}
 EVIDENCE = [sentence for claim in CLAIMS for sentence in claim.evidence]
 
 
@@ -28,15 +30,22 @@ def test_the_claims_are_many_and_of_every_kind():
 
 
 def test_each_kind_of_falsehood_is_caught_and_true_paraphrases_pass():
-    rates = measure(CLAIMS)
+    held_to(measure(CLAIMS), FLOORS, 0.1, "verifier.json")
+
+
+def test_so_it_is_on_sentences_that_the_rules_were_not_made_with():
+    held_to(measure(read_claims(FRESH)), FRESH_FLOORS, 0.3, "verifier-fresh.json")
+
+
+def held_to(rates: dict, floors: dict[str, float], ceiling: float, name: str) -> None:
     OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / "verifier.json").write_text(json.dumps(rates, indent=2))
+    (OUTPUT / name).write_text(json.dumps(rates, indent=2))
     width = max(map(len, rates))
     for kind, row in rates.items():
         print(f"{kind:{width}}  {row['sentences']:4d} sentences  {row['rate']:6.1%}")
-    for kind, floor in FLOORS.items():
+    for kind, floor in floors.items():
         assert rates[kind]["rate"] >= floor, f"{kind}: {rates[kind]['missed']}"
-    assert rates["false alarms"]["rate"] <= 0.1, rates["false alarms"]["missed"]
+    assert rates["false alarms"]["rate"] <= ceiling, rates["false alarms"]["missed"]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,7 @@ def test_each_kind_of_falsehood_is_caught_and_true_paraphrases_pass():
         ("negation", "The door is open.", "The door is not open."),
         ("negation", "The door is locked.", "The door is unlocked."),
         ("exception", "Only members may enter.", "Members may enter."),
+        ("modality", "The pump fails in winter.", "The pump may fail in winter."),
         ("modality", "You may wear a helmet.", "You must wear a helmet."),
         ("quantifier", "All rooms have a bath.", "Some rooms have a bath."),
         ("direction", "Move the file from b.txt to a.txt.", "Move the file from a.txt to b.txt."),
@@ -76,6 +86,8 @@ def test_yes_and_no_must_agree_with_what_follows():
     assert code("Yes, breakfast is included.", evidence, question=question) == "supported"
     assert code("No, breakfast is included.", evidence, question=question) == "polarity"
     assert code("Yes, breakfast is not included.", evidence, question=question) == "polarity"
+    assert code("Yes, breakfast is included.", evidence, question="do you have room for a cot") == "polarity"
+    assert without_answer("Yes, breakfast is included.") == "Breakfast is included."
 
 
 def test_a_title_is_a_topic_like_the_question():

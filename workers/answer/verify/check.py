@@ -25,6 +25,8 @@ REASONS = (
     *SUPPORTED, "empty", "question", "unsupported-number", "unit", "bound", "unsupported-name", "negation", "polarity", "exception",
     "modality", "quantifier", "direction", "halves", "unsupported-word", "nothing-new",
 )  # fmt: skip
+# A "yes" or "no" answers the question only if what follows speaks of it: at least this share of the question's content words.
+ANSWER_SHARE = 0.5
 # At most this share of a claim's content words may come from the question alone.
 QUESTION_SHARE = 0.34
 _CLAUSE = re.compile(
@@ -79,6 +81,14 @@ def verify(
     return Verdict(False, f"{fault.code}: {fault.text}", round(fault.score, 3))
 
 
+def without_answer(sentence: str) -> str:
+    """The sentence without its leading "Yes," or "No,": what is left may rest on the evidence where the answer itself does not."""
+    plain = normalise(sentence)
+    answer = _YES_NO.match(plain)
+    rest = plain[answer.end() :] if answer else plain
+    return rest[:1].upper() + rest[1:]
+
+
 def _fault(plain: str, read: Evidence, question: str, topic: str) -> Fault | None:
     answer = _YES_NO.match(plain)
     claim = plain[answer.end() :] if answer else plain
@@ -99,13 +109,18 @@ def _answer_polarity(answer: str, claim: str, question: str) -> Fault | None:
         if _RESTRICTING.search(claim) or any(token.kind == NUMBER for token in claimed):
             return None
         return Fault("polarity", "“no”, but what follows denies nothing")
-    asked = {token.key: token for token in annotate(tokenise(question)) if token.content}
+    asked = {token.key: token for token in annotate(tokenise(question)) if token.content and token.key not in _LIGHT_KEYS}
+    shared = [token for token in claimed if token.key in asked]
+    if len({token.key for token in shared}) < ANSWER_SHARE * len(asked):
+        return Fault("polarity", "“yes”, but what follows does not speak of what was asked")
     for token in claimed:
         same = asked.get(token.key)
         if token.denied and same is not None and not same.negated:
             return Fault("polarity", f"“yes”, but “{token.lower}” is denied")
     opening = [token.lower for token in claimed[:3]]
-    if "if" not in opening and any(word in ("not", "cannot", "can't", "never", "don't", "isn't") for word in opening):
+    if opening[:1] == ["if"]:
+        return Fault("polarity", "“yes” under a condition")
+    if any(word in ("not", "cannot", "can't", "never", "don't", "isn't") for word in opening):
         return Fault("polarity", "“yes” before a denial")
     return None
 
@@ -271,13 +286,28 @@ def _missing(missing: list[Token], window: Window, tokens: list[Token], score: f
 
 
 def _other_subject(tokens: list[Token], echoed: list[Token], window: Window) -> bool:
-    """The claim's subject comes from the question alone, and the evidence has a subject of its own that the claim leaves out."""
+    """The claim's subject comes from the question alone, and in the evidence the same verb has a subject that the claim leaves out."""
     mine = _subject(tokens)
     if not any(token is each for token in mine for each in echoed):
         return False
-    theirs = _subject(window.tokens)
     said = {token.key for token in tokens}
-    return bool(theirs) and not any(token.key in said for token in theirs)
+    after = tokens[place(tokens, mine[-1]) + 1 :]
+    predicate = next((found for token in after if token.content and (found := find(token, window))), [])
+    theirs = [_subject_of(window.tokens, each) for each in predicate] or [_subject(window.tokens)]
+    return all(each and not any(token.key in said for token in each) for each in theirs)
+
+
+def _subject_of(tokens: list[Token], predicate: Token) -> list[Token]:
+    """Content words ahead of a word in its segment, those after a preposition left out; none if a pronoun stands for them."""
+    found: list[Token] = []
+    for token in tokens[: place(tokens, predicate)]:
+        if token.segment != predicate.segment:
+            continue
+        if token.lower in PRONOUNS and token.lower != "that":
+            return []
+        if token.content and not token.prepositions and token.key not in _LIGHT_KEYS and token.lower not in INSTRUCTIONS:
+            found.append(token)
+    return found
 
 
 def _subject(tokens: list[Token]) -> list[Token]:

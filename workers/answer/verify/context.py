@@ -24,6 +24,7 @@ _NEGATION_REACH = 7
 _MODAL_REACH = 2
 _CONJUNCTIONS = frozenset(("because", "if", "when", "unless", "before", "after", "until"))
 
+_POSSIBLE = frozenset(("may", "might", "could", "can"))
 _BARE_VERBS = COMMON_VERBS | INSTRUCTIONS
 _LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT_HEADS)
 _DENYING_KEYS = frozenset(word_key(word) for word in DENYING)
@@ -43,6 +44,7 @@ def annotate(tokens: list[Token]) -> list[Token]:
         if word in MODALS:
             for target in _next_content(tokens, index, _MODAL_REACH, across=("to", "be", "not", "have", "been")):
                 target.modal = target.modal or MODALS[word]
+            _possible(tokens, index)
         if word in QUANTIFIERS:
             for target in _next_content(tokens, index, 1):
                 target.quantifier = QUANTIFIERS[word]
@@ -93,6 +95,21 @@ def _denying_verb(tokens: list[Token], index: int) -> bool:
         and not any(token.lower in BE for token in tokens[max(0, index - 2) : index])
         and not (index + 1 < len(tokens) and tokens[index + 1].lower in ("by", "via", "when", "if", "with"))
     )
+
+
+def _possible(tokens: list[Token], index: int) -> None:
+    """Mark the verb of "may fail"; not of "can be reached", which says how, not whether."""
+    following = next(
+        (token for token in tokens[index + 1 : index + 3] if token.lower not in ("also", "still", "sometimes")), None
+    )
+    if tokens[index].lower in _POSSIBLE and following is not None and following.content and not _person_before(tokens, index):
+        following.possible = True
+
+
+def _person_before(tokens: list[Token], index: int) -> bool:
+    """ "You may …", "guests can …": a permission. "The command may fail": a possibility."""
+    ahead = [token for token in tokens[:index] if token.segment == tokens[index].segment]
+    return any(token.lower in ("you", "we", "they", "who", "users", "guests", "members", "customers") for token in ahead[-3:])
 
 
 def _is_infinitive(tokens: list[Token], index: int) -> bool:

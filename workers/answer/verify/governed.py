@@ -136,6 +136,8 @@ def _modality(token: Token, found: list[Token]) -> Fault | None:
         return Fault("modality", f"“{token.lower}” is advised here, not in the evidence")
     if token.modal == "may" and theirs <= {"must"} and not token.negated:
         return Fault("modality", f"“{token.lower}” is a choice here, a must in the evidence")
+    if not token.modal and theirs <= {"may"} and all(each.possible for each in found) and not token.initial:
+        return Fault("modality", f"“{token.lower}” is a fact here, possible in the evidence")
     if token.modal == "will" and theirs <= {"may"}:
         return Fault("modality", f"“{token.lower}” is certain here, possible in the evidence")
     return None

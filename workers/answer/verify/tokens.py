@@ -72,6 +72,7 @@ class Token:
     denied: bool = False  # what the negation denies first
     exceptive: str = ""
     modal: str = ""
+    possible: bool = False  # "may", "might", "can" of a thing, not of a person
     quantifier: str = ""
     prepositions: frozenset[str] = field(default_factory=frozenset)
     segment: int = 0
@@ -131,7 +132,7 @@ _IRREGULAR = {
         "write": "written wrote", "send": "sent", "keep": "kept", "hold": "held", "make": "made", "take": "taken took", "give": "given gave",
         "find": "found", "buy": "bought", "pay": "paid", "build": "built", "lose": "lost", "sell": "sold",
         "tell": "told", "choose": "chosen chose", "run": "ran running", "begin": "begun began beginning", "child": "children",
-        "person": "persons", "know": "known knew", "go": "went gone goes", "see": "seen saw", "mean": "meant", "speak": "spoke spoken",
+        "person": "persons", "know": "known knew", "go": "went goes", "see": "seen saw", "mean": "meant", "speak": "spoke spoken",
         "drive": "driven drove", "grow": "grown grew", "break": "broken broke", "wear": "worn wore", "show": "shown", "teach": "taught",
         "bring": "brought", "meet": "met", "lead": "led", "stand": "stood", "eat": "eaten ate", "override": "overridden overrode", "freeze": "frozen froze", "hide": "hidden hid",
         "steal": "stolen stole", "get": "got gotten", "bind": "bound", "say": "said", "think": "thought", "become": "became",
