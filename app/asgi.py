@@ -32,7 +32,7 @@ from app.http.routes import MEMBERS, OPERATIONS, VISITORS
 from app.http.services import Services, open_services
 from app.redis import process_key
 
-REFERENCE = (reference.openapi, reference.reference)
+REFERENCE = (reference.openapi, reference.reference, pages.favicon)
 VISITOR_PAGES = (
     pages.frame, pages.full_page, pages.demo, pages.loader, pages.widget_file,
     guide.root, guide.robots, guide.guide_index, guide.guide_page,

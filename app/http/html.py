@@ -70,7 +70,8 @@ a{color:var(--accent);text-underline-offset:3px}a:focus-visible{outline:2px soli
 header.top{background:var(--surface);border-bottom:1px solid var(--line)}
 header.top>div,main{max-width:760px;margin:0 auto;padding:16px 24px}
 header.top b{font-weight:600}header.top a{margin-left:16px}main{padding-top:32px;padding-bottom:96px}
-h1{font-size:28px;line-height:1.25;margin:0 0 16px}h2{font-size:20px;margin:40px 0 8px}h3{font-size:16px;margin:24px 0 8px}
+h1,h2,h3{font-weight:600;line-height:1.3}h1{font-size:26px;margin:0 0 16px}h2{font-size:18px;margin:40px 0 8px}
+h3{font-size:15px;margin:32px 0 8px}p,ul,ol,table{margin:0 0 16px}
 pre{overflow-x:auto;padding:12px 16px;background:var(--surface);border:1px solid var(--line);border-radius:8px;line-height:1.5}
 code{font:13px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
 table{border-collapse:collapse;width:100%;background:var(--surface);display:block;overflow-x:auto}

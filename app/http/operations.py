@@ -30,9 +30,9 @@ CHECK_SECONDS = 1.0
 KEEP_SECONDS = 1.0  # a page that many may open costs one check a second
 
 PROCESSES = (
-    ("generator", "Generators", ("generator",), "write the answers"),
-    ("worker", "Workers", ("worker-io", "worker-models"), "read websites and index them"),
-    ("beat", "Beat", ("beat",), "starts what is due"),
+    ("generator", "Generators", ("generator",), "Write the answers"),
+    ("worker", "Workers", ("worker-io", "worker-models"), "Read websites and index them"),
+    ("beat", "Beat", ("beat",), "Starts what is due"),
 )
 STATE_WORDS = {"up": "Running", "down": "Not running", "unknown": "Not known"}
 SUMMARY = {"up": "Everything runs", "degraded": "Something does not run", "down": "Answers are not possible right now"}
@@ -129,11 +129,11 @@ async def check(services: Services) -> dict[str, Any]:
         _processes(services.bus),
     )
     components = [
-        Component("web", "Web", "up", "takes questions and shows pages", count=max(1, seen["web"]) if seen else 1),
+        Component("web", "Web", "up", "Takes questions and shows pages", count=max(1, seen["web"]) if seen else 1),
         *(_process(key, name, kinds, purpose, seen) for key, name, kinds, purpose in PROCESSES),
-        _server("postgresql", "PostgreSQL", database, "keeps everything"),
-        _server("bus", "Redis: bus", bus, "carries events and jobs"),
-        _server("states", "Redis: states", states, "remembers conversations; rebuilt when lost"),
+        _server("postgresql", "PostgreSQL", database, "Keeps everything"),
+        _server("bus", "Redis: bus", bus, "Carries events and jobs"),
+        _server("states", "Redis: states", states, "Remembers conversations; rebuilt when lost"),
     ]
     down = {c.key for c in components if c.state != "up"}
     vital = {"postgresql", "bus", "generator"}
@@ -157,29 +157,32 @@ class StatusCache:
 
 
 STYLE = """
-.state{display:inline-flex;align-items:center;gap:8px} .state i{width:10px;height:10px;border-radius:50%}
-.up i{background:var(--good)}.down i{background:var(--bad)}.unknown i{background:var(--warn)}
-h1.state i{width:14px;height:14px}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+h1{display:flex;align-items:center;gap:12px;margin-bottom:4px}i{flex:none;width:10px;height:10px;border-radius:50%}
+h1 i{width:14px;height:14px}.up i{background:var(--good)}.down i{background:var(--bad)}.unknown i{background:var(--warn)}
+.soft{color:var(--text-2)}p.soft{margin:0 0 24px}ul{list-style:none;margin:0;padding:0;background:var(--surface);
+border:1px solid var(--line);border-radius:12px}li{display:flex;gap:12px;align-items:baseline;padding:12px 16px}
+li+li{border-top:1px solid var(--line)}li div{flex:1;min-width:0}li b{font-weight:600;display:block}
+li span.soft{font-size:13px}.word{white-space:nowrap;text-align:right;font-variant-numeric:tabular-nums}
 """
 
 
-def _shown(ms: float | None) -> str:
-    return "" if ms is None else f"{ms:.1f} ms"
+def _line(component: dict[str, Any]) -> str:
+    time_taken = "" if component["ms"] is None else f'<br><span class="soft">{component["ms"]:.1f} ms</span>'
+    return (
+        f'<li class="{component["state"]}"><i aria-hidden="true"></i><div><b>{html.escape(component["name"])}</b>'
+        f'<span class="soft">{html.escape(component["detail"])}</span></div>'
+        f'<div class="word">{STATE_WORDS[component["state"]]}{time_taken}</div></li>'
+    )
 
 
 def draw(status: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f'<tr><th scope="row">{html.escape(c["name"])}</th>'
-        f'<td><span class="state {c["state"]}"><i></i>{STATE_WORDS[c["state"]]}</span></td>'
-        f'<td>{html.escape(c["detail"])}</td><td class="n">{_shown(c["ms"])}</td></tr>'
-        for c in status["components"]
-    )
     mood = {"up": "up", "degraded": "unknown", "down": "down"}[status["status"]]
+    checked = status["checked_at"]
+    shown = f"{checked[:10]} {checked[11:19]} UTC"
     body = (
-        f'<h1 class="state {mood}"><i></i>{SUMMARY[status["status"]]}</h1>\n'
-        f'<p>Checked at <time datetime="{status["checked_at"]}">{status["checked_at"]}</time>. Reload for the present.</p>\n'
-        f"<table><thead><tr><th>Part</th><th>State</th><th>What it does</th><th>Answered in</th></tr></thead><tbody>\n{rows}\n"
-        "</tbody></table>"
+        f'<h1 class="{mood}"><i aria-hidden="true"></i>{SUMMARY[status["status"]]}</h1>\n'
+        f'<p class="soft">Checked at <time datetime="{checked}">{shown}</time>. Reload to check again.</p>\n'
+        f"<ul>\n{chr(10).join(_line(c) for c in status['components'])}\n</ul>"
     )
     return pages.plain("Status", body, style=STYLE, navigation='<header class="top"><div><b>Retort</b> status</div></header>\n')
 

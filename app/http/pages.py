@@ -84,6 +84,12 @@ def loader(request: Request) -> Response[bytes]:
     return serve(request, asset, SHORT, {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"})
 
 
+@route("/favicon.ico", http_method=READ, include_in_schema=False, status_code=204, sync_to_thread=False)
+def favicon() -> Response[None]:
+    """None yet; said once a day instead of as an error on every page."""
+    return Response(None, status_code=204, headers={"cache-control": "public, max-age=86400"})
+
+
 def _bundle(request: Request, bundle: str, name: str) -> Response[bytes]:
     asset = assets.find(bundle, name) if name != "manifest.json" else None
     if asset is None:
