@@ -141,7 +141,7 @@ function Detail({ id, source }: { id: string; source: Source }) {
       <div class="doc-head">
         <div class="row"><h2 class="clip grow" dir="auto" title={data.title}>{data.title || pageName(data.url)}</h2>{isSafeLink(data.url) && <a class="btn btn-quiet" href={data.url} target="_blank" rel="noopener noreferrer">Open page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}</div>
         <div class="facts num"><DocumentBadge status={data.status} />{data.fetched_at && <time dateTime={data.fetched_at} title={exactTime(data.fetched_at)}>Read {ago(data.fetched_at)}</time>}
-          {data.version > 0 && <span>Version {data.version}</span>}{data.words !== null && <span>{counted(data.words, 'word')}</span>}{data.bytes !== null && <span>{bytes(data.bytes)}</span>}{data.http_status !== null && <span>HTTP {data.http_status}</span>}</div>
+          {data.version > 0 && <span>Version {data.version}</span>}{data.words ? <span>{counted(data.words, 'word')}</span> : null}{data.bytes ? <span>{bytes(data.bytes)}</span> : null}{data.http_status !== null && <span>HTTP {data.http_status}</span>}</div>
         {data.reason && <div class={`notice ${data.status === 'failed' ? 'notice-bad' : data.status === 'skipped' ? 'notice-warn' : ''}`}><Icon of={icons.circleAlert} /><span>{data.reason}</span></div>}
       </div>
       <section class="passages" aria-label="Passages">

@@ -33,7 +33,7 @@ export function Reading({ source }: { source: Source }) {
       <div class="row">
         <span class="grow status-line"><b class="num">{running ? `${number(handled(counts))} of ${counted(counts.found, 'page')}` : `${counted(handled(counts), 'page')}, ${counted(counts.passages, 'passage')}`}</b>
           {running && <span class="soft">{timeLeft(source) && ` · ${timeLeft(source)}`}{source.current && <> · now <span class="mono" title={source.current}>{pageName(source.current)}</span></>}</span>}</span>
-        {running && source.pages_per_second !== null && <span class="num soft hide-s">{source.pages_per_second.toFixed(1)} pages/s</span>}
+        {running && source.pages_per_second ? <span class="num soft hide-s">{source.pages_per_second.toFixed(1)} pages/s</span> : null}
       </div>
       <ProgressBar counts={counts} tall />
       <div class="keys num">

@@ -1,7 +1,7 @@
 /** `<script src="https://…/widget.js" data-assistant="slug" async>`: reads its own tag and draws the launcher. */
 import { type Options, Widget } from './widget';
 
-export function read(script: HTMLScriptElement): Options | null {
+function read(script: HTMLScriptElement): Options | null {
   const { assistant, label, position, theme, open } = script.dataset;
   if (!assistant) return null;
   return {

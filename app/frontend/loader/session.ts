@@ -97,7 +97,7 @@ export class Sessions {
     } catch {
       throw new Unavailable(
         `No answer from ${this.origin}: it is not running, or it does not allow ${location.origin}. Allowed origins are set in the dashboard, under Assistant.`,
-        'The assistant cannot be reached right now.',
+        'The assistant cannot be reached from here right now.',
         true,
       );
     }
@@ -129,6 +129,6 @@ export class Sessions {
         false,
       );
     }
-    return new Unavailable(`${this.origin} answered ${response.status}${code ? ` (${code})` : ''}.`, 'The assistant cannot be reached right now.', true);
+    return new Unavailable(`${this.origin} answered ${response.status}${code ? ` (${code})` : ''}.`, 'The assistant cannot be reached from here right now.', true);
   }
 }

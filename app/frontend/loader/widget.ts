@@ -180,7 +180,7 @@ export class Widget {
       if (token) this.post({ type: 'session', token, expires_at, conversation_id });
     } catch (error) {
       this.tell(error);
-      this.post({ type: 'unavailable', text: error instanceof Unavailable ? error.text : 'The assistant cannot be reached right now.' });
+      this.post({ type: 'unavailable', text: error instanceof Unavailable ? error.text : 'The assistant cannot be reached from here right now.' });
     }
   }
 

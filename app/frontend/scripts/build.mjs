@@ -11,10 +11,10 @@ const common = { configFile: false, root, plugins: config.plugins, logLevel: 'wa
 await build({
   ...common,
   build: {
-    target: 'es2020',
+    target: 'es2022',
     outDir: out,
     emptyOutDir: false,
-    lib: { entry: 'loader/main.ts', formats: ['iife'], name: 'Retort', fileName: () => 'widget.js' },
+    lib: { entry: 'loader/main.ts', formats: ['iife'], name: 'retort', fileName: () => 'widget.js' },
   },
 });
 

@@ -94,14 +94,16 @@ function NearPage({ page }: { page: Nearest }) {
   );
 }
 
-function Person({ contact }: { contact: Contact }) {
-  const { email, url } = contact;
-  if (!email && !(url && isSafeLink(url))) return null;
+/** The ways to a person that the words themselves do not name already. */
+function Person({ contact, words }: { contact: Contact; words: string }) {
+  const email = contact.email && !words.includes(contact.email) ? contact.email : null;
+  const url = contact.url && isSafeLink(contact.url) && !words.includes(contact.url) ? contact.url : null;
+  if (!email && !url) return null;
   return (
     <div class="panel">
       <p class="soft">A person can look into it.</p>
       {email && <a class="btn btn-block" href={`mailto:${email}`}><Icon of={icons.mail} />Write an e-mail</a>}
-      {url && isSafeLink(url) && <a class="btn btn-block" href={url} target="_blank" rel="noopener noreferrer"><Icon of={icons.arrowUpRight} class="turn" />Open the contact page</a>}
+      {url && <a class="btn btn-block" href={url} target="_blank" rel="noopener noreferrer"><Icon of={icons.arrowUpRight} class="turn" />Open the contact page</a>}
     </div>
   );
 }
@@ -145,7 +147,7 @@ export function Answer({ message, wording, contact, selected = null, sourceIcon 
         <div class="notice notice-bad"><Icon of={icons.circleAlert} /><div class="grow"><b>The answer was not finished</b><p class="soft">{message.error || 'Your question is kept.'}</p></div></div>
       )}
       {message.status === 'cancelled' && <p class="hint">Stopped.</p>}
-      {message.refused && finished && <Person contact={contact} />}
+      {message.refused && finished && <Person contact={contact} words={words} />}
       {cited.length > 0 && !message.refused && (
         <div class="sources">{cited.map((item) => <Source key={item.number} item={item} selected={item.number === selected} icon={sourceIcon} onCite={cite} />)}</div>
       )}
