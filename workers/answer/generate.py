@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import torch
 
@@ -40,12 +41,12 @@ class Fork:
 
 
 async def read_evidence(
-    services: Services, answer: Answer, state: State, evidence: Sequence[Mapping[str, Any]], question: str
+    services: Services, workspace_id: UUID, state: State, evidence: Sequence[Mapping[str, Any]], question: str
 ) -> Fork:
     """Let a fork of `state` read the grounded turn. Raises Overloaded when the engine's queue is full."""
     tokenizer = services.model.tokenizer
     ids = prompt.grounded_turn(tokenizer, question, evidence)
-    request = Request(ids, state=state, want_logits=True, group=str(answer.claim.workspace_id))
+    request = Request(ids, state=state, want_logits=True, group=str(workspace_id))
     result = await run(services.engine, request)
     assert result.logits is not None and result.state is not None
     probabilities = torch.softmax(result.logits.float(), dim=-1)

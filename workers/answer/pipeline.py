@@ -187,7 +187,7 @@ async def _read(
     if memory is None:
         return None
     try:
-        return await generate.read_evidence(services, answer, memory.state, evidence, answer.text)
+        return await generate.read_evidence(services, answer.claim.workspace_id, memory.state, evidence, answer.text)
     except Overloaded:
         log.warning("engine_full")
         return None

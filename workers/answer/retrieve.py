@@ -18,7 +18,7 @@ from workers.answer.select import PassageCandidate
 LIMIT = 12
 # What a refusal offers. A page less like the question than this is offered to nobody.
 NEAREST = 3
-NEAREST_COSINE = 0.2
+NEAREST_COSINE = 0.1
 
 
 async def retrieve(

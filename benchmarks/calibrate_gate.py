@@ -1,0 +1,136 @@
+"""Calibrates the evidence gate on questions written by hand, and reports the half that it was not fitted on.
+
+    python -m benchmarks.calibrate_gate FOLDER [--keep FILE] [--json [FILE]]
+
+FOLDER holds `grounded-*.jsonl.xz` (passages: id, pkg, title, text, dev) and `handwritten/dev-*.jsonl` (kind, passages, turns,
+facts). All development passages of a package are one site, searched, selected and read by the very steps of the live path, on
+PostgreSQL and the engine. A near-miss must be refused, everything else be answered. `--keep` stores what was measured of each
+question, and takes it from there the next time: fitting again is then a matter of a second.
+
+Prints the constants for `workers/answer/gate.py`, and how good those in use are on the half that they were not fitted on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from benchmarks._gate_questions import measure
+from benchmarks._report import Report
+from workers.answer import gate
+
+FIRST = tuple(name for name in gate.FIRST if name != "intercept")
+# Of the answerable questions, so many may be refused wrongly at the threshold that is reported.
+WRONG_REFUSALS = 0.10
+# Inverse strength of the L2 penalty, on features scaled to unit variance: 236 rows, 33 of them near-misses, bear little freedom.
+PENALTY_C = 0.3
+
+
+def halves(rows: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+    """(fitted on, reported on): every other row of each kind and package, so that both halves are alike."""
+    parts: tuple[list[int], list[int]] = ([], [])
+    order = sorted(range(len(rows)), key=lambda place: (rows[place]["kind"], rows[place]["package"], place))
+    for count, place in enumerate(order):
+        parts[count % 2].append(place)
+    return parts
+
+
+def fit(values: np.ndarray, answerable: np.ndarray) -> tuple[float, np.ndarray]:
+    """(intercept, weights) of a logistic regression in the features' own units; both classes weigh the same."""
+    mean, spread = values.mean(0), values.std(0) + 1e-9
+    model = LogisticRegression(C=PENALTY_C, class_weight="balanced", max_iter=2000).fit((values - mean) / spread, answerable)
+    weights = model.coef_[0] / spread
+    return float(model.intercept_[0] - weights @ mean), weights
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    kept = np.clip(probability, gate.EDGE, 1 - gate.EDGE)
+    return np.log(kept / (1 - kept))
+
+
+def refused(scores: np.ndarray, answerable: np.ndarray, wrong: float) -> tuple[float, float]:
+    """(share of the near-misses refused, threshold) where the share `wrong` of the answerable is refused too."""
+    threshold = float(np.quantile(scores[answerable == 1], wrong))
+    return float((scores[answerable == 0] < threshold).mean()), threshold
+
+
+def fitted(rows: list[dict[str, Any]], places: list[int]) -> dict[str, dict[str, float]]:
+    """Constants for gate.FIRST and gate.JOINT from these rows."""
+    answerable = np.array([rows[place]["kind"] != "near-miss" for place in places], dtype=int)
+    values = np.array([[rows[place]["features"][name] for name in FIRST] for place in places])
+    intercept, weights = fit(values, answerable)
+    first = 1 / (1 + np.exp(-(values @ weights + intercept)))
+    zero = np.array([rows[place]["zero"] for place in places])
+    both = np.stack([logit(first), logit(zero)], axis=1)
+    joint_intercept, joint_weights = fit(both, answerable)
+    return {
+        "FIRST": {"intercept": intercept, **dict(zip(FIRST, map(float, weights), strict=True))},
+        "JOINT": {"intercept": joint_intercept, "first": float(joint_weights[0]), "zero": float(joint_weights[1])},
+    }
+
+
+def scores(rows: list[dict[str, Any]], places: list[int]) -> dict[str, np.ndarray]:
+    """Probabilities by the constants in use."""
+    first = [gate.first(rows[place]["features"]) for place in places]
+    joint = [gate.joint(one, rows[place]["zero"], shown=False) for one, place in zip(first, places, strict=True)]
+    return {
+        "best sentence's cosine alone": np.array([rows[place]["features"]["best_cosine"] for place in places]),
+        "the model's p(0) alone": np.array([1 - rows[place]["zero"] for place in places]),
+        "first gate": np.array([one.probability for one in first]),
+        "joint gate": np.array([one.probability for one in joint]),
+    }
+
+
+def tell(rows: list[dict[str, Any]], places: list[int], report: Report) -> None:
+    answerable = np.array([rows[place]["kind"] != "near-miss" for place in places], dtype=int)
+    for name, values in scores(rows, places).items():
+        share, threshold = refused(values, answerable, WRONG_REFUSALS)
+        report.add(f"{name}: AUC", float(roc_auc_score(answerable, values)), "")
+        report.add(
+            f"{name}: near-misses refused at {WRONG_REFUSALS:.0%} wrong refusals", share, "", note=f"below {threshold:.3f}"
+        )
+    in_use = scores(rows, places)
+    held = np.array([rows[place]["facts"] or 0.0 for place in places])
+    yes = answerable == 1
+    clear = in_use["first gate"] >= gate.CLEARLY_YES
+    no = in_use["first gate"] < gate.CLEARLY_NO
+    answered = ~no & (in_use["joint gate"] >= np.where(clear, gate.TAKE_BACK, gate.ANSWER))
+    report.add("answerable: answered by the thresholds in use", float(answered[yes].mean()), "")
+    report.add("answerable: all facts in the evidence", float((held[yes] == 1).mean()), "")
+    report.add("answerable, all facts in the evidence: answered", float(answered[yes & (held == 1)].mean()), "")
+    report.add("near-miss: refused by the thresholds in use", float((~answered[~yes]).mean()), "")
+    report.add("shown before the model has read it", float(clear.mean()), "")
+    report.add("refused before the model has read it", float(no.mean()), "")
+    report.notes.append(f"{yes.sum()} answerable questions and {(~yes).sum()} near-misses, not fitted on.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Calibrate the evidence gate on hand-written questions.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="grounded-*.jsonl.xz and handwritten/dev-*.jsonl")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="what was measured: written there, or read if it exists")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON on stdout, or write them to FILE")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="with --json: where the rows go")
+    given = parser.parse_args()
+    if given.keep and given.keep.exists():
+        rows = json.loads(given.keep.read_text())
+    else:
+        rows = asyncio.run(measure(given.folder))
+        if given.keep:
+            given.keep.write_text(json.dumps(rows))
+    fit_on, report_on = halves(rows)
+    report = Report("Evidence gate, the half it was not fitted on")
+    tell(rows, report_on, report)
+    for name, constants in fitted(rows, fit_on).items():
+        report.notes.append(f"{name} = {json.dumps({key: round(value, 3) for key, value in constants.items()})}")
+    report.finish(given)
+
+
+if __name__ == "__main__":
+    main()
