@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from app.embedded.account import Account
 
@@ -86,7 +86,7 @@ class Child:
         if self.running:
             return
         with self._open_log() as log:
-            identity = {} if self.account is None else self.account.popen_arguments()
+            identity: dict[str, Any] = {} if self.account is None else self.account.popen_arguments()
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,

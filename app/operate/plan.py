@@ -120,11 +120,11 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
         return Planned(name, kind, child)
 
     celery = ("celery", "-A", "workers.celery", "worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(settings.threads))}
+    threads = os.environ.get("OMP_NUM_THREADS", str(settings.threads))
     plan = [make("web", "web", "app.asgi")]
     for number in range(1, settings.generators + 1):
         name = "generator" if settings.generators == 1 else f"generator-{number}"
-        plan.append(make(name, "generator", "workers.generate", niceness=GENERATOR_NICENESS, **threads))
+        plan.append(make(name, "generator", "workers.generate", niceness=GENERATOR_NICENESS, OMP_NUM_THREADS=threads))
     # When `retort up` is killed the bus dies too, and a worker told to finish would wait for it for ever: workers are killed
     # then (what they were to do stands in SQL). Stopped in order they have their time: under prefork SIGTERM, turned into
     # SIGQUIT, hands a running task back to its queue at once; under solo it would be lost, so there it is finished.

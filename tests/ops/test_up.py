@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from app.operate import ROOT
-from tests.ops.test_messages import first_port  # noqa: F401 - a fixture
+from tests.ops.test_obstacles import first_port  # noqa: F401 - a fixture
 
 READY = "Ctrl-C stops everything."
 STOP_SECONDS = 12.0
