@@ -132,7 +132,7 @@ class Generator:
                 await hand_back(self.services, claim)
                 log.info("answer_handed_back", message_id=str(claim.message_id))
             else:
-                await release_overtaken(self.services.database, claim)
+                await release_overtaken(self.services, claim)
         except (RedisError, SQLAlchemyError, OSError) as error:
             # The row keeps its last sign of life; the sweeper frees it when that is old.
             log.warning("answer_left", message_id=str(claim.message_id), error=str(error).partition("\n")[0])

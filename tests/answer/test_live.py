@@ -102,7 +102,7 @@ async def test_a_claim_of_an_older_epoch_publishes_nothing_and_ends(chat: Chat) 
     await answer_claim(chat.services, claimed)
     message = await chat.read(message_id)
     assert (message.status, message.evidence, message.sentences) == ("cancelled", None, [])
-    assert [kind for kind, _ in await chat.events()] == []
+    assert [kind for kind, _ in await chat.events()] == ["cancelled"]
 
 
 async def test_a_generator_whose_row_was_taken_away_publishes_nothing(chat: Chat) -> None:
@@ -162,6 +162,15 @@ async def test_an_engine_that_broke_fails_the_answer_after_three_attempts(chat: 
     message = await chat.read(message_id)
     assert message.status == "failed" and message.error == claims.FAILED
     assert [kind for kind, _ in await chat.events()][-1] == "failed"
+
+
+async def test_remembering_is_not_ended_by_a_sign_of_life_that_comes_too_late(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.001)
+    answer = await chat.ask(QUESTION)
+    assert answer.status == "done"
+    assert (await chat.stored()).state_ordinal == answer.ordinal
 
 
 async def test_the_sign_of_life_is_renewed_while_an_answer_is_written(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Float, cast, extract, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
 
 from app.assistants.models import Assistant
 from app.conversations import events
@@ -68,6 +69,7 @@ async def load(database: Database, claim: Claim) -> Answer:
         waited = cast(extract("epoch", func.clock_timestamp() - Message.created_at), Float)
         rows = await session.execute(
             select(Message, Conversation, Assistant, waited)
+            .options(undefer(Message.trace))
             .join(Conversation, Conversation.id == Message.conversation_id)
             .join(Assistant, Assistant.id == Conversation.assistant_id)
             .where(Message.id == claim.message_id, Message.fence == claim.fence, Message.status == "running")
@@ -88,7 +90,9 @@ async def load(database: Database, claim: Claim) -> Answer:
         )
         turns = list(dialogue.scalars())[::-1]
     answer = Answer(claim, message, question, conversation, assistant, turns, time.monotonic() - max(0.0, seconds))
+    # What an earlier attempt has published, and why, stays.
     answer.timings.update(message.timings or {})
+    answer.trace.update(message.trace or {})
     return answer
 
 
@@ -149,27 +153,31 @@ async def give_up(services: Services, claim: Claim) -> None:
         await events.ring(services.bus)
 
 
-async def release_overtaken(database: Database, claim: Claim) -> None:
+async def release_overtaken(services: Services, claim: Claim) -> None:
     """End a row of an older epoch that nobody else has ended: superseded by the next answer, or cancelled without one."""
-    async with database.transaction(claim.workspace_id) as session:
+    async with services.database.transaction(claim.workspace_id) as session:
+        own = select(Message.ordinal).where(Message.id == claim.message_id).scalar_subquery()
         later = (
             select(Message.id)
-            .where(Message.conversation_id == claim.conversation_id, Message.role == "assistant")
-            .where(Message.ordinal > select(Message.ordinal).where(Message.id == claim.message_id).scalar_subquery())
+            .where(Message.conversation_id == claim.conversation_id, Message.role == "assistant", Message.ordinal > own)
             .order_by(Message.ordinal)
             .limit(1)
         )
         successor: UUID | None = (await session.execute(later)).scalar_one_or_none()
         epoch = select(Conversation.epoch).where(Conversation.id == claim.conversation_id).scalar_subquery()
-        await session.execute(
+        status = "superseded" if successor else "cancelled"
+        ended = await session.execute(
             update(Message)
             .where(Message.id == claim.message_id, Message.fence == claim.fence, Message.status == "running")
             .where(Message.epoch != epoch)
-            .values(
-                status="superseded" if successor else "cancelled",
-                superseded_by=successor,
-                finished_at=func.now(),
-                fence=claim.fence + 1,
-            )
+            .values(status=status, superseded_by=successor, finished_at=func.now(), fence=claim.fence + 1)
+            .returning(Message.id)
             .execution_options(synchronize_session=False)
         )
+        if ended.scalar_one_or_none() is None:
+            return
+        message = await session.get_one(Message, claim.message_id)
+    data: dict[str, Any] = {"message": message_view(message)}
+    if successor:
+        data = {"message_id": str(message.id), "superseded_by": str(successor)}
+    await events.publish(services.bus, claim.conversation_id, status, data)

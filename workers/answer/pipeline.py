@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -44,16 +44,16 @@ async def answer_claim(services: Services, claim: Claim) -> None:
     values = {"conversation_id": str(claim.conversation_id), "message_id": str(claim.message_id), "fence": claim.fence}
     with structlog.contextvars.bound_contextvars(**values):
         pulse = asyncio.create_task(beat(services.database, claim))
-        work = asyncio.create_task(_answer(services, claim))
+        work = asyncio.create_task(_answer(services, claim, ended=pulse.cancel))
         try:
             await asyncio.wait({pulse, work}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if not work.done() and not pulse.cancelled():
                 work.cancel()
                 pulse.result()  # raises what ended it
             await work
         except Lost as lost:
             log.info("answer_dropped", reason=str(lost))
-            await release_overtaken(services.database, claim)
+            await release_overtaken(services, claim)
         except Exception:
             services.counters.failures += 1
             log.exception("answer_failed", attempt=claim.attempt)
@@ -64,7 +64,8 @@ async def answer_claim(services: Services, claim: Claim) -> None:
             await asyncio.gather(pulse, work, return_exceptions=True)
 
 
-async def _answer(services: Services, claim: Claim) -> None:
+async def _answer(services: Services, claim: Claim, *, ended: Callable[[], Any]) -> None:
+    """`ended` is called once the row is done: what follows needs no sign of life."""
     if (pending := services.remembering.get(claim.conversation_id)) is not None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pending.wait(), REMEMBERING_SECONDS)
@@ -72,6 +73,7 @@ async def _answer(services: Services, claim: Claim) -> None:
     remembered = asyncio.create_task(_recalled(services, answer))
     try:
         message = await _write(services, answer, remembered)
+        ended()
         services.counters.answers += 1
         services.counters.refusals += message.refused
         log.info("answered", kind=message.kind, tokens=message.tokens, **answer.timings)

@@ -69,7 +69,7 @@ async def publish_evidence(
     """The quotations, before any wording. Raises Lost."""
     answer.timings["evidence_ms"] = answer.elapsed_ms()
     async with services.database.transaction(answer.claim.workspace_id) as session:
-        await write(session, answer.claim, evidence=evidence, citations=citations, timings=answer.timings)
+        await write(session, answer.claim, evidence=evidence, citations=citations, timings=answer.timings, trace=answer.trace)
     answer.message.evidence, answer.message.citations = evidence, citations
     data = {"message_id": str(answer.message.id), "evidence": evidence, "citations": citations, "passages": len(citations)}
     await _event(services, answer, "evidence", data)
