@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 BELL = "bus:bell"  # a list: one element a ring; a generator that waits takes one
 CONTROL = "bus:control"  # a pub/sub channel: {"cancel": message id}
@@ -15,6 +15,8 @@ REQUESTS = "bus:requests"  # a list of short requests that need the models: {"id
 
 # A command may take this long; blocking reads use `blocking_client`.
 SOCKET_TIMEOUT = 5.0
+# Of one process to one server; a plain pool refuses the command that would need one more.
+CONNECTIONS = 32
 
 
 def conversation_stream(conversation_id: UUID) -> str:
@@ -50,8 +52,16 @@ def state_key(conversation_id: UUID, key: str) -> str:
 
 
 def client(url: str) -> Redis:
-    """A client for commands that answer at once. Values are bytes."""
-    return Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=2.0, health_check_interval=15)
+    """A client for commands that answer at once. Values are bytes. In a burst a command waits for one of few connections."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=SOCKET_TIMEOUT,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=2.0,
+        health_check_interval=15,
+    )
+    return Redis.from_pool(pool)
 
 
 def blocking_client(url: str) -> Redis:

@@ -120,6 +120,11 @@ class StreamReader:
                     log.warning("relay_without_bus", error=str(error))
                 self.healthy = False
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                # Readers are then fed from SQL; a task that ended here would leave them waiting.
+                log.error("relay_failed", exc_info=error)
+                self.healthy = False
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:
         wanted = {key: stream.cursor for key, stream in self._streams.items()}

@@ -162,7 +162,7 @@ h1 i{width:14px;height:14px}.up i{background:var(--good)}.down i{background:var(
 .soft{color:var(--text-2)}p.soft{margin:0 0 24px}ul{list-style:none;margin:0;padding:0;background:var(--surface);
 border:1px solid var(--line);border-radius:12px}li{display:flex;gap:12px;align-items:baseline;padding:12px 16px}
 li+li{border-top:1px solid var(--line)}li div{flex:1;min-width:0}li b{font-weight:600;display:block}
-li span.soft{font-size:13px}.word{white-space:nowrap;text-align:right;font-variant-numeric:tabular-nums}
+li span.soft{font-size:13px}.word{flex:none;white-space:nowrap;text-align:right;font-variant-numeric:tabular-nums}
 """
 
 

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from app.http.problems import Problem
 
-BUS_SECONDS = 0.25  # a limiter must not be what a visitor waits for
+BUS_SECONDS = 0.5  # a limiter must not be what a visitor waits for
 PAUSE_SECONDS = 2.0  # before the bus is tried again after it failed
 LOCAL_BUCKETS = 10_000
 
