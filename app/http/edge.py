@@ -96,9 +96,10 @@ class Edge:
         """What is answered before any route: an address with NUL, and a loopback name that is not the configured one."""
         if b"%00" in scope.get("raw_path", b"") or b"%00" in scope.get("query_string", b""):
             return Problem(400, "request-invalid", "The request is not valid", "The address holds a NUL.")
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        if scope["method"] in ("GET", "HEAD") and is_loopback_alias(f"http://{given}", self.origin):
-            # http://localhost:8460 for http://127.0.0.1:8460: the same server, but another origin to a browser.
+        headers = dict(scope["headers"])
+        given, wanted = headers.get(b"host", b"").decode("latin-1"), headers.get(b"accept", b"")
+        if b"text/html" in wanted and scope["method"] == "GET" and is_loopback_alias(f"http://{given}", self.origin):
+            # A browser at http://localhost:8460 instead of http://127.0.0.1:8460: the same server, another origin.
             query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
             target = f"{self.origin}{scope['raw_path'].decode('latin-1')}{query}"
             return Problem(307, "moved", "This is at its own address", f"See {target}", headers={"location": target})

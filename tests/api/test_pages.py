@@ -74,9 +74,10 @@ async def test_another_name_of_the_same_machine_leads_to_the_configured_one(web)
 
     port = web.settings.visitor_port
     async with httpx.AsyncClient(base_url=f"http://localhost:{port}") as client:
-        moved = await client.get("/a/guide?x=1")
+        moved = await client.get("/a/guide?x=1", headers={"accept": "text/html"})
         assert moved.status_code == 307 and moved.headers["location"] == f"{web.visitor_url}/a/guide?x=1"
-        elsewhere = await client.get("/health/live", headers={"host": f"evil.example:{port}"})
+        assert (await client.get("/health/ready")).status_code == 200  # a container's own check
+        elsewhere = await client.get("/status", headers={"host": f"evil.example:{port}", "accept": "text/html"})
         assert elsewhere.status_code == 200 and "location" not in elsewhere.headers
 
 
