@@ -39,6 +39,8 @@ _PROMPT = re.compile(r"\s*(?:[$%]|>>>|C:\\[^>]*>)\s")
 _PROSE = re.compile(r"(?:\S+\s+){6}.*[.!?:]\s*$")
 _QUESTION_LINE = re.compile(r"\s*(?:Q|Question|Frage)\s?:\s")
 _ANSWER_MARK = re.compile(r"(?<=\s)(?:A|Answer|Antwort)\s?:\s")
+# No abbreviation is longer.
+_WORD_REACH = 40
 # A line at least this long that goes on in lower case was wrapped, not ended.
 _WRAPPED_LINE = 45
 
@@ -161,7 +163,7 @@ def _ends_before_lower_case(unit: str, place: int, following: str) -> bool:
 
 
 def _word_before(unit: str, place: int) -> str:
-    match = _WORD_BEFORE.search(unit, 0, place)
+    match = _WORD_BEFORE.search(unit, max(0, place - _WORD_REACH), place)
     return match.group() if match else ""
 
 

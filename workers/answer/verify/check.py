@@ -1,7 +1,7 @@
-"""Does the evidence support this sentence? Rules over tokens, made to fail closed: what they cannot follow, they do not let pass.
+"""Does the evidence support this sentence? Rules over tokens that fail closed: what they cannot follow, they do not let pass.
 
-A sentence is supported if every clause of it rests on one piece of evidence (or on neighbours tied by a reference): its numbers with
-their units and bounds, names and identifiers, content words, what is denied, how strongly, of how many, and which way round.
+A sentence is supported if every clause of it rests on one piece of evidence (or on neighbours tied by a reference): its numbers
+with their units and bounds, names and identifiers, content words, what is denied, how strongly, of how many, and which way round.
 """
 
 from __future__ import annotations
@@ -22,9 +22,23 @@ from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normal
 # Stable names, for logs and traces; `Verdict.reason` is "code: what a person reads".
 SUPPORTED = ("verbatim", "supported")
 REASONS = (
-    *SUPPORTED, "empty", "question", "unsupported-number", "unit", "bound", "unsupported-name", "negation", "polarity", "exception",
-    "modality", "quantifier", "direction", "halves", "unsupported-word", "nothing-new",
-)  # fmt: skip
+    *SUPPORTED,
+    *(
+        "empty",
+        "too-long",
+        "question",
+        "unsupported-number",
+        "unit",
+        "bound",
+        "unsupported-name",
+        "negation",
+        "polarity",
+        "exception",
+    ),
+    *("modality", "quantifier", "direction", "halves", "unsupported-word", "nothing-new"),
+)
+# Longer than any answer's sentence; nobody can follow it, and no rule either.
+LONGEST_CLAIM = 100
 # A "yes" or "no" answers the question only if what follows speaks of it: at least this share of the question's content words.
 ANSWER_SHARE = 0.5
 # At most this share of a claim's content words may come from the question alone.
@@ -36,9 +50,9 @@ _CLAUSE = re.compile(
 _YES_NO = re.compile(r"^(yes|no|nope|yep|ok|okay|sure|correct|right)\b\s*(?:[,.:;!-]+\s*|$)", re.IGNORECASE)
 _YES = frozenset(("yes", "yep", "ok", "okay", "sure", "correct", "right"))
 _RESTRICTING = re.compile(
-    r"\b(?:only|not|never|no|none|nothing|without|cannot|unless|except|instead|rather|must|at least|at most|but|neither|nor|just|too"
-    r"|limited|until|before|otherwise|un\w+|dis\w+|non-?\w+|rejects?|refuses?|fails?|closed|prohibited|forbidden|denied|optional"
-    r"|exclud\w+|exception|abort\w*|lacks?|missing|same|identical)\b|n't\b",
+    r"\b(?:only|not|never|no|none|nothing|without|cannot|unless|except|instead|rather|must|at least|at most|but|neither|nor|just"
+    r"|too|limited|until|before|otherwise|un\w+|dis\w+|non-?\w+|rejects?|refuses?|fails?|closed|prohibited|forbidden|denied"
+    r"|optional|exclud\w+|exception|abort\w*|lacks?|missing|same|identical)\b|n't\b",
     re.IGNORECASE,
 )
 _LEADING_IN = frozenset(("and", "then", "or", "you", "can", "must", "to", "just", "please", "first", "by"))
@@ -63,9 +77,9 @@ def verify(
 ) -> Verdict:
     """Whether `evidence` supports every claim of one `sentence` of wording. Never raises on any text.
 
-    `evidence` are verbatim sentences or short passages, neighbours of one passage next to each other; `passages` name the passage of
-    each, so that a sentence which refers back is never tied to another passage's. Words of the `question`, and of the `topic` (titles
-    and headings above the evidence, the site's name), may be repeated as what it is about; they prove nothing.
+    `evidence` are verbatim sentences or short passages, neighbours of one passage next to each other; `passages` name the passage
+    of each, so that a sentence which refers back is never tied to another passage's. Words of the `question`, and of the `topic`
+    (titles and headings above the evidence, the site's name), may be repeated as what it is about; they prove nothing.
     """
     plain = normalise(sentence)
     if not any(character.isalnum() for character in plain):
@@ -75,6 +89,8 @@ def verify(
     read = read_evidence(tuple(evidence), tuple(passages) if passages is not None else ("",) * len(evidence))
     if plain in read.verbatim:
         return Verdict(True, "verbatim: a sentence of the evidence", 1.0)
+    if len(plain.split()) > LONGEST_CLAIM:
+        return Verdict(False, "too-long: more than one sentence can say", 0.0)
     fault = _fault(plain, read, question, topic)
     if fault is None:
         return Verdict(True, "supported: every clause rests on the evidence", 1.0)
@@ -82,7 +98,7 @@ def verify(
 
 
 def without_answer(sentence: str) -> str:
-    """The sentence without its leading "Yes," or "No,": what is left may rest on the evidence where the answer itself does not."""
+    """The sentence without its leading "Yes," or "No,": what is left may rest on the evidence where that does not."""
     plain = normalise(sentence)
     answer = _YES_NO.match(plain)
     rest = plain[answer.end() :] if answer else plain
@@ -286,7 +302,7 @@ def _missing(missing: list[Token], window: Window, tokens: list[Token], score: f
 
 
 def _other_subject(tokens: list[Token], echoed: list[Token], window: Window) -> bool:
-    """The claim's subject comes from the question alone, and in the evidence the same verb has a subject that the claim leaves out."""
+    """The claim's subject comes from the question alone, and the evidence gives its verb a subject that the claim leaves out."""
     mine = _subject(tokens)
     if not any(token is each for token in mine for each in echoed):
         return False

@@ -73,9 +73,9 @@ def _deny(tokens: list[Token], index: int) -> None:
         return
     reached, denying = 0, True
     for target in tokens[index + 1 :]:
-        if target.breaks or (reached and target.lower in BREAKING_WORDS and target.lower != "or"):
-            if not (denying and target.lower == "that"):  # "it is not true that …"
-                break
+        ends = target.breaks or (reached and target.lower in BREAKING_WORDS and target.lower != "or")
+        if ends and not (denying and target.lower == "that"):  # "it is not true that …"
+            break
         if not target.content:
             continue
         target.denials += 1

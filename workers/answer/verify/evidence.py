@@ -14,6 +14,9 @@ from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normal
 # How many content words on each side tell which of several places in the evidence a word of the claim speaks of.
 NEIGHBOURS = 3
 _TERM_WORDS = 8
+# What is read of the evidence; the rest supports nothing. Quotations are far shorter.
+SENTENCE_TOKENS = 200
+SENTENCES = 40
 _ANTONYM_KEYS = {word_key(word): frozenset(word_key(other) for other in others) for word, others in ANTONYMS.items()}
 
 
@@ -47,7 +50,9 @@ def read_evidence(texts: tuple[str, ...], passages: tuple[Hashable, ...]) -> Evi
         for start, end in split_sentences(text):
             sentence = text[start:end]
             verbatim.add(normalise(sentence))
-            units.append(annotate(tokenise(sentence)))
+            if len(units) == SENTENCES:
+                continue
+            units.append(annotate(tokenise(" ".join(sentence.split()[:SENTENCE_TOKENS]))))
             announces.append(sentence.endswith(":") or _is_term(sentence))
             owners.append(passage)
     windows = [_window([unit], (index,)) for index, unit in enumerate(units)]
@@ -130,7 +135,7 @@ def negative_keys(window: Window) -> set[str]:
 
 
 def opposite_in(token: Token, window: Window, claim: list[Token]) -> bool:
-    """Whether the evidence says the opposite of a word that it lacks, and the claim does not say it too ("from true to false")."""
+    """Whether the evidence says the opposite of a word that it lacks, and the claim does not say both ("from true to false")."""
     said = {each.key for each in claim}
     if any(other in window.keys and other not in said for other in _ANTONYM_KEYS.get(token.key, ())):
         return True

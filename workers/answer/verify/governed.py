@@ -1,7 +1,8 @@
-"""Each matched word against the same word in the evidence: number and unit, bound, denial, exception, modality, quantifier, name."""
+"""Each matched word against the same word in the evidence: number, unit, bound, name, denial, exception, modality, quantifier."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from workers.answer.verify.evidence import Window, around, negative_keys, place, without_prefix
@@ -55,7 +56,7 @@ def _same_place(token: Token, claim: list[Token], found: Token, window: list[Tok
 def names(claim: list[Token], window: Window) -> Fault | None:
     """Two names side by side are one name: "Anna Weber" does not rest on "Anna Lind" and "Jonas Weber"."""
     beside = {(one.key, other.key) for one, other in zip(window.tokens, window.tokens[1:], strict=False) if not other.breaks}
-    for one, other in zip(claim, claim[1:], strict=False):
+    for one, other in itertools.pairwise(claim):
         both = one.kind == NAME or (one.initial and one.content and one.text[:1].isupper())
         if not both or other.kind != NAME or other.breaks or (one.key, other.key) in beside:
             continue
@@ -82,11 +83,17 @@ def governed(claim: list[Token], matches: Matches, window: Window) -> Fault | No
     if any(token.lower == "not-only" for token in claim) and any(token.lower in ONLY for token in window.tokens):
         return Fault("exception", "“not only” where the evidence has “only”")
     words = {token.lower for token in window.tokens}
+    said = {token.lower for token in claim}
+    for one, other in ((_MORE, _LESS), (_LESS, _MORE)):
+        if said & one and not words & one and words & other:
+            return Fault("negation", f"“{min(said & one)}” where the evidence has “{min(words & other)}”")
     if any(token.lower in _SITE for token in claim) and words & _VISITOR and not words & _SITE:
         return Fault("direction", "it says “we” where the evidence says “you”")
     return None
 
 
+_MORE = frozenset(("more",))
+_LESS = frozenset(("less", "fewer"))
 _SITE = frozenset(("we", "our", "ours", "us"))
 _VISITOR = frozenset(("you", "your", "yours"))
 
@@ -96,9 +103,9 @@ def _denials(claim: list[Token], matches: Matches, window: Window) -> Fault | No
     matched = {id(token) for token, _ in matches}
     for token in claim:
         # A denial of a word that only the question has: the evidence must deny the same thing in its own words.
-        if token.denied and id(token) not in matched and not kept:
-            if not any(mine.negated and each.negated for mine, found in matches for each in found):
-                return Fault("negation", f"“{token.lower}” is denied here, not in the evidence")
+        unknown = token.denied and id(token) not in matched and not kept
+        if unknown and not any(mine.negated and each.negated for mine, found in matches for each in found):
+            return Fault("negation", f"“{token.lower}” is denied here, not in the evidence")
     for token, found in matches:
         if without_prefix(token.lower) and any(each.key != token.key for each in found):
             continue  # "unsupported" on "not supported"

@@ -1,8 +1,8 @@
 """Halves of two facts in one sentence: "A opens at nine and B closes at six" does not say when A closes.
 
-The evidence falls into parallel pieces (around "and", "while", a comma, where both sides offer the same kind of thing). A claim may
-take from several of them what only one offers, for example the verb that they share. It may not take one kind of thing from one piece
-and another kind from the other, where each piece has its own of both.
+The evidence falls into parallel pieces (around "and", "while", a comma, where both sides offer the same kind of thing). A claim
+may take from several of them what only one offers, for example the verb that they share. It may not take one kind of thing from
+one piece and another kind from the other, where each piece has its own of both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from workers.answer.verify.relations import is_verb
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, Token, word_key
 
 PRONOUNS = frozenset(("it", "they", "this", "these", "you", "we", "he", "she", "that", "i"))
+# A sentence of more parallel pieces is a list; its tail counts as one.
+PIECES = 8
 _JOINTS = frozenset(("and", "while", "whereas", "but", "then", "or", "nor"))
+_SUBORDINATING = frozenset(("before", "after", "when", "if", "because", "although", "until", "unless"))
+_MEASURE_WORDS = frozenset(("once", "twice", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly", "annually"))
 _MEASURE_KEYS = frozenset(word_key(unit) for unit in UNITS if unit.isalpha() and len(unit) > 2) | {
     "twice",
     "dail",
@@ -102,11 +106,13 @@ def _kinds(offers: set[Offer]) -> set[str]:
 
 
 def _split(tokens: list[Token]) -> list[list[Token]]:
-    """Pieces between joints, but only where both sides have something of a kind: a number, a verb, a name, the same preposition."""
+    """Pieces between joints, but only where both sides have something of a kind: a number, a verb, a name, a preposition."""
     pieces: list[list[Token]] = [[]]
     for index, token in enumerate(tokens):
         joint = token.breaks in (";", ".", ",") or token.lower in _JOINTS or token.lower == "which"
-        if joint and pieces[-1] and _parallel(pieces[-1], _until_joint(tokens, index)):
+        if token.lower in _SUBORDINATING:
+            joint = _has_verb(pieces[-1]) and _has_verb(_until_joint(tokens, index))
+        if joint and len(pieces) < PIECES and pieces[-1] and _parallel(pieces[-1], _until_joint(tokens, index)):
             pieces.append([])
         pieces[-1].append(token)
     return [piece for piece in pieces if any(token.content for token in piece)]
@@ -152,8 +158,10 @@ def _offers(piece: list[Token]) -> set[Offer]:
             found.update((("number", _key(token)), (f"number {token.unit}", _key(token))))
             found.add(("lead" if ahead and verb_at < len(piece) else "rest", _key(token)))
             leading = 2
-        elif token.key in _MEASURE_KEYS:
+        elif token.key in _MEASURE_KEYS or token.lower in _MEASURE_WORDS:
             found.add(("measure", token.key))
+            if ahead:
+                found.add(("lead", token.key))
         elif ahead and not (token.prepositions & _PREPOSITIONS) and token.lower not in INSTRUCTIONS:
             found.add(("lead", token.key))
             leading += 1

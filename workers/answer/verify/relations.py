@@ -12,18 +12,21 @@ from workers.answer.verify.lexicon import (
     RELATIONAL_NOUNS,
     SWAPPABLE,
 )
-from workers.answer.verify.tokens import CODE, NAME, NUMBER, Token, stem
+from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, stem
+
+
+def _words(table: str) -> frozenset[str]:
+    return frozenset(table.split())
+
 
 _VERB_STEMS = frozenset(stem(verb) for verb in COMMON_VERBS)
 _RELATIONAL_STEMS = frozenset(stem(noun) for noun in RELATIONAL_NOUNS)
-_PARTICIPLES = frozenset(
-    "written sent kept held made taken given found built sold told chosen run read put set shown led paid bought known drawn hidden".split(
-        " "
-    )
-)
+_PARTICIPLES = _words("""
+    written sent kept held made taken given found built sold told chosen run read put set shown led paid bought known drawn hidden
+""")
 _PARTICLE_REACH = 4
 # After a word in -s these show that it is a verb: "speeds up", "overrides the".
-_AFTER_VERB = frozenset("up down out off on the a an it them you your its their every each all any no both".split(" "))
+_AFTER_VERB = _words("up down out off on the a an it them you your its their every each all any no both only")
 
 
 def turned_round(claim: list[Token], window: list[Token]) -> str:
@@ -52,14 +55,18 @@ def is_verb(tokens: list[Token], index: int, first: bool = False) -> bool:
         return False
     before = tokens[index - 1].lower if index else ""
     after = tokens[index + 1] if index + 1 < len(tokens) else None
-    if before in DETERMINERS and before not in ("that", "this", "these", "those", "all") or token.lower.endswith("ing"):
+    if (before in DETERMINERS and before not in ("that", "this", "these", "those", "all")) or token.lower.endswith("ing"):
         return False
     if stem(token.lower) in _VERB_STEMS and (first or before not in ("of", "for", "with", "in")):
         # "The service calls the desk"; not "the mail service".
         plural = before.endswith("s") or before in ("children", "people", "men", "women")
         return first or plural or after is None or not after.content or token.lower.endswith(("s", "ed"))
+    if after is None or after.breaks or token.kind != WORD:
+        return False
+    if token.lower.endswith("ed") and index and tokens[index - 1].content and not token.breaks:
+        return after.content or after.lower in _AFTER_VERB
     inflected = token.lower.endswith("s") and not token.lower.endswith("ss")
-    return inflected and after is not None and not after.breaks and (after.lower in _AFTER_VERB or after.kind == NUMBER)
+    return inflected and (after.lower in _AFTER_VERB or after.kind in (NUMBER, NAME))
 
 
 def _swapped_preposition(claim: list[Token], window: list[Token]) -> str:
@@ -145,7 +152,7 @@ def _inverted(claim: list[Token], window: list[Token]) -> str:
 
 
 def _sides(window: list[Token], places: dict[str, list[int]], pivot: str, one: str, other: str) -> list[tuple[str, bool, bool]]:
-    """For each place of the pivot with both words in its segment: their order around it, and its voice. Empty if they never meet."""
+    """For each place of the pivot with both words in its segment: their order around it, and its voice. Empty if none."""
     found = []
     for position in places[pivot]:
         segment = window[position].segment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ _CHUNK = re.compile(r"\S+")
 _LEADING = "([{\"'<`*_“¿¡|•"
 _TRAILING = ")]}\"'>`*_.,;:!?|"
 _QUANTITY = re.compile(
-    r"(?P<sign>[-+])?(?P<money>[€$£¥])?(?P<number>\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,:]\d+)*)(?P<unit>%|°[CF]?|[€$£¥]|[a-zA-Zµ/]*\.?[a-z]?\.?)(?P<plus>\+)?"
+    r"(?P<sign>[-+])?(?P<money>[€$£¥])?"
+    r"(?P<number>\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,:]\d+)*)"
+    r"(?P<unit>%|°[CF]?|[€$£¥]|[a-zA-Zµ/]*\.?[a-z]?\.?)(?P<plus>\+)?"
 )
 _PLAIN_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _COMPOUND = re.compile(r"[^\W\d_]+(?:[-/][^\W\d_]+)+")
@@ -26,9 +29,15 @@ _PHRASES = [
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         (r"\b(no|not) later than\b", "at-most"),
-        (r"\b(?:no|not) more than\b|\bat (?:the )?most\b|\bup to(?: and including)?\b|\ba maximum of\b|\bmaximum of\b|\bat the latest\b", "at-most"),
+        (
+            r"\b(?:no|not) more than\b|\bat (?:the )?most\b|\bup to(?: and including)?\b|\b(?:a )?maximum of\b|\bat the latest\b",
+            "at-most",
+        ),
         (r"\b(?:no|not) (?:less|fewer) than\b|\bat (?:the very )?least\b|\ba minimum of\b|\bminimum of\b", "at-least"),
-        (r"\b(?:more|greater|larger|longer|higher|older) than(?= (?:\S+ )?\d)|\bin excess of\b|\bover(?= \d)|\babove(?= \d)", "more-than"),
+        (
+            r"\b(?:more|greater|larger|longer|higher|older) than(?= (?:\S+ )?\d)|\bin excess of\b|\bover(?= \d)|\babove(?= \d)",
+            "more-than",
+        ),
         (r"\b(?:less|fewer|smaller|shorter|lower|younger) than(?= (?:\S+ )?\d)|\bunder(?= \d)|\bbelow(?= \d)", "less-than"),
         (r"\b(?:has|have|had) to\b", "must"),
         (r"\bneeds? to\b|\b(?:is|are) (?:required|obliged) to\b", "must"),
@@ -42,13 +51,16 @@ _PHRASES = [
         (r"\bcan not\b", "cannot"),
         (r"\bas long as\b|\bprovided that\b|\bin case\b", "if"),
         (r"\b(?:as soon as|once)\b(?= \w+ \w+)", "when"),
-        (r"\bfree of charge\b|\bat no (?:extra |additional )?(?:cost|charge)\b|\bwithout (?:extra |additional )?charge\b", "free"),
+        (
+            r"\bfree of charge\b|\bat no (?:extra |additional )?(?:cost|charge)\b|\bwithout (?:extra |additional )?charge\b",
+            "free",
+        ),
         (r"\bp\.\s?m\.?", "pm"),
         (r"\ba\.\s?m\.?(?=\s|$|[,;])", "am"),
         (r"\bper cent\b", "percent"),
         (r"\bthe day before\b", "the day before"),
     )
-]  # fmt: skip
+]
 BOUNDS = {"at-most": "most", "at-least": "least", "more-than": "more", "less-than": "less", "within": "most"}
 _AFTER_BOUND = re.compile(r"\bor (?:more|older|later|newer|above|longer|higher|larger|up)\b", re.IGNORECASE)
 _AFTER_UNDER = re.compile(r"\bor (?:less|fewer|younger|earlier|below|under|shorter|lower)\b", re.IGNORECASE)
@@ -94,11 +106,11 @@ def normalise(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def stem(word: str) -> str:
-    """A light stem: plural, -ed, -ing, -ly, -ion, -ment, -al and a final e go; -er, -less, -ful stay, since they change the meaning."""
+    """A light stem: plural, -ed, -ing, -ly, -ion, -ment, -al and a final e go; -er, -less, -ful change the meaning and stay."""
     word = _IRREGULAR.get(word, word)
     if len(word) <= 3 or not word.isascii():
         return word
-    if word.endswith("ies") and len(word) > 4 or word.endswith("ied") and len(word) > 4:
+    if (word.endswith("ies") and len(word) > 4) or (word.endswith("ied") and len(word) > 4):
         word = word[:-3] + "y"
     elif word.endswith(("sses", "ches", "shes", "xes", "zzes")):
         word = word[:-2]
@@ -126,22 +138,19 @@ def stem(word: str) -> str:
     return word
 
 
-_IRREGULAR = {
-    form: base
-    for base, forms in {
-        "write": "written wrote", "send": "sent", "keep": "kept", "hold": "held", "make": "made", "take": "taken took", "give": "given gave",
-        "find": "found", "buy": "bought", "pay": "paid", "build": "built", "lose": "lost", "sell": "sold",
-        "tell": "told", "choose": "chosen chose", "run": "ran running", "begin": "begun began beginning", "child": "children",
-        "person": "persons", "know": "known knew", "go": "went goes", "see": "seen saw", "mean": "meant", "speak": "spoke spoken",
-        "drive": "driven drove", "grow": "grown grew", "break": "broken broke", "wear": "worn wore", "show": "shown", "teach": "taught",
-        "bring": "brought", "meet": "met", "lead": "led", "stand": "stood", "eat": "eaten ate", "override": "overridden overrode", "freeze": "frozen froze", "hide": "hidden hid",
-        "steal": "stolen stole", "get": "got gotten", "bind": "bound", "say": "said", "think": "thought", "become": "became",
-        "catch": "caught", "draw": "drawn drew", "feed": "fed", "fall": "fallen fell", "understand": "understood", "drink": "drunk drank",
-        "swim": "swum swam", "throw": "thrown threw", "woman": "women", "man": "men", "foot": "feet", "life": "lives", "half": "halves",
-        "deliver": "delivery deliveries", "index": "indices indexes", "datum": "data", "spend": "spent", "lend": "lent", "rise": "risen rose",
-    }.items()
-    for form in forms.split()
-}  # fmt: skip
+# Each entry: the plain form, then those that do not follow from it.
+_IRREGULAR_TABLE = """
+    write written wrote | send sent | keep kept | hold held | make made | take taken took | give given gave | find found | buy
+    bought | pay paid | build built | lose lost | sell sold | tell told | choose chosen chose | run ran running | begin begun
+    began beginning | child children | person persons | know known knew | go went goes | see seen saw | mean meant | speak
+    spoke spoken | drive driven drove | grow grown grew | break broken broke | wear worn wore | show shown | teach taught |
+    bring brought | meet met | lead led | stand stood | eat eaten ate | override overridden overrode | freeze frozen froze |
+    hide hidden hid | steal stolen stole | get got gotten | bind bound | say said | think thought | become became | catch
+    caught | draw drawn drew | feed fed | fall fallen fell | understand understood | drink drunk drank | swim swum swam |
+    throw thrown threw | woman women | man men | foot feet | life lives | half halves | deliver delivery deliveries | index
+    indices indexes | datum data | spend spent | lend lent | rise risen rose
+"""
+_IRREGULAR = {form: entry.split()[0] for entry in _IRREGULAR_TABLE.split("|") for form in entry.split()[1:]}
 _SYNONYM_STEMS = {stem(word): "=" + stem(head) for word, head in SYNONYMS.items()}
 
 
@@ -191,7 +200,7 @@ def _read(core: str, initial: bool) -> list[Token]:
         return [Token(core, lower, WORD, "", initial)]
     if _PLAIN_WORD.fullmatch(core):
         return [_word(core, initial)]
-    if core[0].isdigit() or core[0] in "-+€$£¥" and len(core) > 1 and core[1].isdigit():
+    if core[0].isdigit() or (core[0] in "-+€$£¥" and len(core) > 1 and core[1].isdigit()):
         quantities = _quantities(core)
         if quantities:
             return quantities
@@ -236,7 +245,8 @@ def _word(core: str, initial: bool) -> Token:
     if lower in NUMBER_WORDS:
         return _number(core, float(NUMBER_WORDS[lower]), None)
     inner_capital = any(character.isupper() for character in core[1:])
-    key = word_key(lower)
+    # "HTTPS" is not the plural of "HTTP"; "PDFs" is that of "PDF".
+    key = lower if core.isupper() and len(core) > 1 else word_key(lower)
     if inner_capital or (core[0].isupper() and not initial):
         return Token(core, lower, NAME, key, initial)
     return Token(core, lower, WORD, key, initial)
@@ -330,7 +340,7 @@ def _adds_up(token: Token, following: Token) -> bool:
         token.text.isalpha()
         and following.text.isalpha()
         and (token.value or 0) >= 20
-        and 0 < (following.value or 0) < ((token.value or 0) >= 100 and 100 or 10)
+        and 0 < (following.value or 0) < (((token.value or 0) >= 100 and 100) or 10)
     )
 
 
@@ -360,6 +370,6 @@ def _let_go_of_one(tokens: list[Token]) -> None:
 
 def _count_once(tokens: list[Token]) -> None:
     """ "Replaced once a year" counts; "once the file is saved" does not."""
-    for previous, token in zip(tokens, tokens[1:], strict=False):
+    for previous, token in itertools.pairwise(tokens):
         if token.lower == "once" and previous.content and not token.breaks:
             token.key = "once"
