@@ -40,6 +40,8 @@ from workers.generate import build_services
 from workers.ingest.embed import passage_text, sentence_texts
 
 PERSONA = "You answer the questions of visitors of a website. Use only the passages."
+ELSEWHERE = "elsewhere"
+ELSEWHERE_EVERY = 4
 EMBED_BATCH = 64  # passages at a time, so that progress can be shown
 
 Site = tuple[UUID, UUID]  # workspace, assistant
@@ -98,11 +100,12 @@ async def measure(folder: Path) -> list[dict[str, Any]]:
             for package, rows in passages.items():
                 sites[package] = await _index(services, encoder, package, rows)
                 ids.update({row["id"]: package for row in rows})
+            asked = [(question["kind"], ids[question["passages"][0]], question) for question in questions]
+            asked += _elsewhere(asked, list(passages))
             measured = []
-            for number, question in enumerate(questions, start=1):
-                package = ids[question["passages"][0]]
-                measured.append({"kind": question["kind"], "package": package, **await _ask(services, sites[package], question)})
-                _progress("questions", number, len(questions))
+            for number, (kind, package, question) in enumerate(asked, start=1):
+                measured.append({"kind": kind, "package": package, **await _ask(services, sites[package], question)})
+                _progress("questions", number, len(asked))
             return measured
         finally:
             services.engine.close()
@@ -110,6 +113,15 @@ async def measure(folder: Path) -> list[dict[str, Any]]:
             await bus.aclose()
             await states.aclose()
             await database.close()
+
+
+def _elsewhere(asked: list[tuple[str, str, dict[str, Any]]], packages: list[str]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Some of the questions, put to another site, which cannot answer them: the plain case of a refusal."""
+    answerable = [(package, question) for kind, package, question in asked if kind == "answerable"]
+    return [
+        (ELSEWHERE, packages[(packages.index(package) + 1 + place % (len(packages) - 1)) % len(packages)], question)
+        for place, (package, question) in enumerate(answerable[::ELSEWHERE_EVERY])
+    ]
 
 
 async def _index(services: Services, encoder: Encoder, package: str, rows: list[dict[str, Any]]) -> Site:

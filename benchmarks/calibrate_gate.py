@@ -5,7 +5,8 @@
 FOLDER holds `grounded-*.jsonl.xz` (passages: id, pkg, title, text, dev) and `handwritten/dev-*.jsonl` (kind, passages, turns,
 facts). All development passages of a package are one site, searched, selected and read by the very steps of the live path, on
 PostgreSQL and the engine. A near-miss must be refused, everything else be answered. `--keep` stores what was measured of each
-question, and takes it from there the next time: fitting again is then a matter of a second.
+question, and takes it from there the next time: fitting again is then a matter of a second. Some answerable questions are also
+put to another package's site (`elsewhere`): these must be refused too.
 
 Prints the constants for `workers/answer/gate.py`, and how good those in use are on the half that they were not fitted on.
 """
@@ -22,7 +23,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from benchmarks._gate_questions import measure
+from benchmarks._gate_questions import ELSEWHERE, measure
 from benchmarks._report import Report
 from workers.answer import gate
 
@@ -31,6 +32,10 @@ FIRST = tuple(name for name in gate.FIRST if name != "intercept")
 WRONG_REFUSALS = 0.10
 # Inverse strength of the L2 penalty, on features scaled to unit variance: 236 rows, 33 of them near-misses, bear little freedom.
 PENALTY_C = 0.3
+
+
+def answerable(row: dict[str, Any]) -> bool:
+    return row["kind"] not in ("near-miss", ELSEWHERE)
 
 
 def halves(rows: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
@@ -55,21 +60,21 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return np.log(kept / (1 - kept))
 
 
-def refused(scores: np.ndarray, answerable: np.ndarray, wrong: float) -> tuple[float, float]:
-    """(share of the near-misses refused, threshold) where the share `wrong` of the answerable is refused too."""
-    threshold = float(np.quantile(scores[answerable == 1], wrong))
-    return float((scores[answerable == 0] < threshold).mean()), threshold
+def refused(values: np.ndarray, kinds: np.ndarray, kind: str) -> tuple[float, float]:
+    """(share refused of the questions of `kind`, threshold) where WRONG_REFUSALS of the answerable ones are refused too."""
+    threshold = float(np.quantile(values[kinds == "answerable"], WRONG_REFUSALS))
+    return float((values[kinds == kind] < threshold).mean()), threshold
 
 
 def fitted(rows: list[dict[str, Any]], places: list[int]) -> dict[str, dict[str, float]]:
     """Constants for gate.FIRST and gate.JOINT from these rows."""
-    answerable = np.array([rows[place]["kind"] != "near-miss" for place in places], dtype=int)
+    yes = np.array([answerable(rows[place]) for place in places], dtype=int)
     values = np.array([[rows[place]["features"][name] for name in FIRST] for place in places])
-    intercept, weights = fit(values, answerable)
+    intercept, weights = fit(values, yes)
     first = 1 / (1 + np.exp(-(values @ weights + intercept)))
     zero = np.array([rows[place]["zero"] for place in places])
     both = np.stack([logit(first), logit(zero)], axis=1)
-    joint_intercept, joint_weights = fit(both, answerable)
+    joint_intercept, joint_weights = fit(both, yes)
     return {
         "FIRST": {"intercept": intercept, **dict(zip(FIRST, map(float, weights), strict=True))},
         "JOINT": {"intercept": joint_intercept, "first": float(joint_weights[0]), "zero": float(joint_weights[1])},
@@ -89,26 +94,32 @@ def scores(rows: list[dict[str, Any]], places: list[int]) -> dict[str, np.ndarra
 
 
 def tell(rows: list[dict[str, Any]], places: list[int], report: Report) -> None:
-    answerable = np.array([rows[place]["kind"] != "near-miss" for place in places], dtype=int)
-    for name, values in scores(rows, places).items():
-        share, threshold = refused(values, answerable, WRONG_REFUSALS)
-        report.add(f"{name}: AUC", float(roc_auc_score(answerable, values)), "")
-        report.add(
-            f"{name}: near-misses refused at {WRONG_REFUSALS:.0%} wrong refusals", share, "", note=f"below {threshold:.3f}"
-        )
+    kinds = np.array(["answerable" if answerable(rows[place]) else rows[place]["kind"] for place in places])
     in_use = scores(rows, places)
-    held = np.array([rows[place]["facts"] or 0.0 for place in places])
-    yes = answerable == 1
+    for name, values in in_use.items():
+        for kind in ("near-miss", ELSEWHERE):
+            pair = (kinds == kind) | (kinds == "answerable")
+            share, threshold = refused(values, kinds, kind)
+            report.add(
+                f"{name}: AUC, answerable against {kind}", float(roc_auc_score(kinds[pair] == "answerable", values[pair])), ""
+            )
+            note = f"threshold {threshold:.3f}"
+            report.add(f"{name}: {kind} refused at {WRONG_REFUSALS:.0%} wrong refusals", share, "", note=note)
+    held = np.array([rows[place]["facts"] or 0.0 for place in places]) == 1
+    yes = kinds == "answerable"
     clear = in_use["first gate"] >= gate.CLEARLY_YES
     no = in_use["first gate"] < gate.CLEARLY_NO
     answered = ~no & (in_use["joint gate"] >= np.where(clear, gate.TAKE_BACK, gate.ANSWER))
-    report.add("answerable: answered by the thresholds in use", float(answered[yes].mean()), "")
-    report.add("answerable: all facts in the evidence", float((held[yes] == 1).mean()), "")
-    report.add("answerable, all facts in the evidence: answered", float(answered[yes & (held == 1)].mean()), "")
-    report.add("near-miss: refused by the thresholds in use", float((~answered[~yes]).mean()), "")
-    report.add("shown before the model has read it", float(clear.mean()), "")
+    report.add("thresholds in use: answerable answered", float(answered[yes].mean()), "")
+    report.add("thresholds in use: answerable with all facts in the evidence answered", float(answered[yes & held].mean()), "")
+    for kind in ("near-miss", ELSEWHERE):
+        report.add(f"thresholds in use: {kind} refused", float((~answered[kinds == kind]).mean()), "")
+    report.add("answerable with all facts in the evidence", float(held[yes].mean()), "")
+    report.add("may be shown before the model has read it", float(clear.mean()), "")
+    report.add("taken back when shown", float((clear & ~answered).mean()), "")
     report.add("refused before the model has read it", float(no.mean()), "")
-    report.notes.append(f"{yes.sum()} answerable questions and {(~yes).sum()} near-misses, not fitted on.")
+    counts = ", ".join(f"{(kinds == kind).sum()} {kind}" for kind in ("answerable", "near-miss", ELSEWHERE))
+    report.notes.append(f"Questions not fitted on: {counts}.")
 
 
 def main() -> None:

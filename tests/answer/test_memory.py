@@ -155,11 +155,13 @@ async def test_the_bytes_of_a_state_are_the_same_after_turn_1_and_turn_50(servic
     state = await services.prefixes.get(prompt.persona_prefix(tokenizer, "You are brief."))
     sizes = []
     for turn in range(50):
-        ids = prompt.visitor_turn(tokenizer, f"Turn {turn}?") + prompt.assistant_turn(tokenizer, "Yes.")
-        state = await read(services.engine, Request(ids, state=state))
-        sizes.append((state.nbytes, *(len(state.to_bytes(precision=each, header={"c": "x"})) for each in ("bfloat16", "int8"))))
-    assert len(set(sizes)) == 1
-    assert state.tokens > 500
+        state = await read(services.engine, Request(prompt.visitor_turn(tokenizer, f"Turn {turn}?"), state=state))
+        if turn in (0, 49):
+            sizes.append(
+                [state.nbytes, *(len(state.to_bytes(precision=each, header={"c": "x"})) for each in ("bfloat16", "int8"))]
+            )
+    assert sizes[0] == sizes[1]
+    assert state.tokens > 300
 
 
 async def test_the_parked_bytes_of_a_conversation_stay_the_same(chat: Chat) -> None:

