@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import delete, func, insert, null, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.content.models import Passage
+from app.content.models import Document, Passage
 from app.db.ids import new_id
 from workers.ingest import ledger
 from workers.ingest.fetch import Outcome, drafts_json, new_pages
@@ -100,26 +99,22 @@ async def _write(session: AsyncSession, claim: Claimed, outcome: Outcome) -> Non
     if claim.can_be_unchanged and outcome.status in ("skipped", "failed"):
         reason = (reason or "") + (GONE if removes else STAYS)
     values: dict[str, Any] = {
-        "id": claim.document_id, "status": outcome.status, "code": outcome.code, "reason": reason,
-        "http_status": outcome.http_status, "run": claim.run,
+        "status": outcome.status, "code": outcome.code, "reason": reason, "http_status": outcome.http_status, "claimed_at": None,
     }  # fmt: skip
-    columns = "status = :status, code = :code, reason = :reason, http_status = :http_status, claimed_at = NULL"
     if outcome.status == "waiting":
         # A turn that did not come was no attempt.
-        values["back"] = 0 if outcome.http_status else 1
-        columns += ", attempts = attempts - :back"
+        values["attempts"] = claim.attempt if outcome.http_status else claim.attempt - 1
     else:
-        columns += ", fetched_at = now(), blocks = NULL"
+        values |= {"fetched_at": func.now(), "blocks": null()}
     if outcome.status in ("fetched", "unchanged") and outcome.content_hash:
-        columns += ", words = :words, bytes = :bytes, etag = :etag, last_modified = :last_modified"
         values |= {name: getattr(outcome, name) for name in ("words", "bytes", "etag", "last_modified")}
     if outcome.status == "fetched":
-        columns += ", title = :title, content_hash = :hash, blocks = cast(:blocks AS jsonb), attempts = 0, claimed_at = now()"
-        values |= {"title": outcome.title, "hash": outcome.content_hash, "blocks": json.dumps(drafts_json(outcome.drafts))}
+        values |= {"title": outcome.title, "content_hash": outcome.content_hash, "blocks": drafts_json(outcome.drafts)}
+        values |= {"attempts": 0, "claimed_at": func.now()}
     if removes:
-        columns += ", content_hash = NULL, etag = NULL, last_modified = NULL, words = 0"
-        await session.execute(text("DELETE FROM passages WHERE document_id = :id"), {"id": claim.document_id})
-    await session.execute(text(f"UPDATE documents SET {columns} WHERE id = :id AND run = :run"), values)  # noqa: S608 (constants)
+        values |= {"content_hash": None, "etag": None, "last_modified": None, "words": 0}
+        await session.execute(delete(Passage).where(Passage.document_id == claim.document_id))
+    await session.execute(update(Document).where(Document.id == claim.document_id, Document.run == claim.run).values(values))
 
 
 async def replace_passages(
