@@ -167,22 +167,34 @@ class Postgres:
 
     def _reachable_programs(self) -> Path:
         """The wheel's programs, or a copy beside the cluster when the account may not enter the environment's folder."""
-        assert self.account
-        if self.account.can_run(self._bin / "postgres", "--version"):
+        if self._runs_from(self._bin):
             return self._bin
+        # The programs find their libraries in the wheel's folder of libraries, beside the package: both are copied.
+        package = self._bin.parents[1]
+        libraries = package.with_name(f"{package.name}.libs")
         copy = self.folder / f"programs-{MAJOR}"
-        if not (copy / "bin" / "postgres").exists():
+        if not copy.exists():
             part = self.folder / "programs.part"
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(self._bin.parent, part, symlinks=True, ignore=shutil.ignore_patterns("include", "pgxs"))
-            shutil.rmtree(copy, ignore_errors=True)
+            needless = shutil.ignore_patterns("include", "pgxs", "*.a")
+            shutil.copytree(self._bin.parent, part / package.name / self._bin.parent.name, symlinks=True, ignore=needless)
+            if libraries.is_dir():
+                shutil.copytree(libraries, part / libraries.name, symlinks=True)
             part.rename(copy)
-        if not self.account.can_run(copy / "bin" / "postgres", "--version"):
+        programs = copy / package.name / self._bin.parent.name / "bin"
+        if not self._runs_from(programs):
             raise EmbeddedError(
-                f"The account {self.account.name} cannot run programs below {self.folder} (mounted noexec?); "
+                f"{self._named()} cannot run programs below {self.folder} (mounted noexec?); "
                 "choose another folder with RETORT_DATA."
             )
-        return copy / "bin"
+        return programs
+
+    def _runs_from(self, folder: Path) -> bool:
+        account = self.account
+        return account is None or all(account.can_run(folder / name, "--version") for name in ("postgres", "initdb"))
+
+    def _named(self) -> str:
+        return f"The account {self.account.name}" if self.account else "This user"
 
     def _forget_dead_owner(self) -> None:
         """Remove a postmaster.pid that outlived its server: its number may belong to somebody else by now.

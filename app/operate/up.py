@@ -37,7 +37,7 @@ from app.operate.supervisor import Supervisor, end_leftovers
 
 READY_SECONDS = 120.0  # importing torch takes 3 to 7 s on a fast disk, a minute on a cold slow one
 MODELS_SECONDS = 180.0
-DOCS_SECONDS = 300.0
+DOCS_SECONDS = 60.0  # without another page finished; the reading goes on by itself then
 
 
 class Stopped(BaseException):
@@ -204,17 +204,21 @@ def _read_docs_now(supervisor: Supervisor, settings: Settings, key: str, docs: s
     """The first start: the guide knows nothing yet, so wait until it does. A failure is told and does not stop the rest."""
     read_hash = install.docs_hash()
     with Api(_local(settings), key) as api, _bar(output) as progress:
-        began = time.monotonic()
+        began = moved = time.monotonic()
+        last = -1
         output.line("Reading the documentation for the Retort guide")
         bar = progress.add_task("  pages", total=None) if progress else None
 
         def on_progress(source: dict) -> None:
+            nonlocal moved, last
             counts = source["counts"]
             finished = sum(counts[name] for name in ("read", "unchanged", "skipped", "failed"))
             if progress and bar is not None:
                 progress.update(bar, total=counts["found"] or None, completed=finished)
-            if time.monotonic() - began > DOCS_SECONDS:
-                raise Problem(f"not finished after {DOCS_SECONDS:.0f} s")
+            if finished != last:
+                last, moved = finished, time.monotonic()
+            elif time.monotonic() - moved > DOCS_SECONDS:
+                raise Problem(f"no page was finished for {DOCS_SECONDS:.0f} s; see the logs of the workers")
 
         def on_page(page: dict) -> None:
             what = f"{page['passages']} passages" if page["status"] in ("read", "unchanged") else page["reason"] or page["status"]
