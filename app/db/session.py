@@ -15,6 +15,9 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
+# Whoever opens a transaction knows every table: a foreign key resolves only when both ends are mapped.
+import app.db.models  # noqa: F401
+
 WORKSPACE = "workspace_id"
 
 
