@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from app.accounts import service as accounts
 from app.accounts.models import Member
 from app.assistants import service as assistants
 from app.db.session import Database
-from tests.browser.people import OUTPUT, Owner, Window, embedding_page
+from tests.browser.people import OUTPUT, PATIENCE_MS, Owner, Window, embedding_page
 from tests.browser.product import Product
 from tests.browser.sites import SITE, Website, handbook
 from tests.conftest import Stack
@@ -26,6 +26,7 @@ ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
 )  # fmt: skip
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ class Owner:
         return answer.json() if answer.content else None
 
 
-@dataclass(slots=True)
+@dataclass
 class Window:
     """A browser context of one person, with everything that its pages complained of."""
 
