@@ -6,6 +6,7 @@ Everything is made at first use, so that nothing is inherited over a fork, and l
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import os
 import threading
@@ -18,6 +19,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+import app.db.models  # noqa: F401 (the ORM needs every table that a foreign key names)
 from app.config import Settings, settings
 from app.db.session import Database
 from app.http.outbound import VERSION, Outbound
@@ -65,7 +67,8 @@ class Process:
         """Run a task's coroutine to its end on the process's one event loop."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(coroutine)
+        # In the task's own context, so that logs carry its job and not that of the process's first.
+        return self._runner.run(coroutine, context=contextvars.copy_context())
 
     async def aclose(self) -> None:
         """Close what was opened; the process can be used again afterwards."""
