@@ -87,7 +87,7 @@ class Child:
             return
         with self._open_log() as log:
             identity: dict[str, Any] = {} if self.account is None else self.account.popen_arguments()
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen[bytes](
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
