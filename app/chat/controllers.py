@@ -62,22 +62,17 @@ class SessionController(Controller):
     @post("/", operation_id="startSession", summary="Get a visitor's token", responses=answers(201, SessionOut))
     async def start(self, request: Request, services: Services, data: NewSession) -> Response[dict[str, Any]]:
         """From an allowed origin or the visitor origin itself. An old token of the same assistant keeps the visitor."""
-        async with services.database.transaction(None) as session:
-            found = await lookups.assistant_by_slug(session, data.assistant)
-            if found is None:
-                detail = "No assistant has this slug. Check data-assistant in the page's script tag."
-                headers = {"access-control-allow-origin": request.headers.get("origin", "null"), "vary": "origin"}
-                raise Problem(404, "assistant-unknown", "There is no such assistant", detail, field="assistant", headers=headers)
-            await bind_workspace(session, found[0])
-            assistant = (await session.execute(select(Assistant).where(Assistant.id == found[1]))).scalar_one()
-            origin = origins.check(services.settings, assistant.allowed_origins, request.headers.get("origin"))
-            cors = {"access-control-allow-origin": origin, "vary": "origin"}
-            try:
+        # Refusals are readable across origins too, so that the loader can say why; a token goes to allowed origins alone.
+        cors = {"access-control-allow-origin": request.headers.get("origin", "null"), "vary": "origin"}
+        try:
+            async with services.database.transaction(None) as session:
+                assistant = await self._assistant(session, data.assistant)
+                origin = origins.check(services.settings, assistant.allowed_origins, request.headers.get("origin"))
                 limits = await services.limiter.take((SESSIONS_ADDRESS, client_address(request)))
                 visitor = await self._visitor(services, session, assistant, data.visitor_token)
-            except Problem as problem:
-                problem.headers.update(cors)
-                raise
+        except Problem as problem:
+            problem.headers.update(cors)
+            raise
         claims = VisitorClaims(assistant.workspace_id, assistant.id, visitor.id, origin)
         body = {
             "token": tokens.issue(services.settings.secret, claims),
@@ -86,6 +81,15 @@ class SessionController(Controller):
             "assistant": assistants.public_view(assistant),
         }
         return Response(body, status_code=201, headers={**cors, **limits})
+
+    async def _assistant(self, session: Any, slug: str) -> Assistant:
+        """The assistant of a slug; the transaction is bound to its workspace. Raises Problem 404."""
+        found = await lookups.assistant_by_slug(session, slug)
+        if found is None:
+            detail = "No assistant has this slug. Check data-assistant in the page's script tag."
+            raise Problem(404, "assistant-unknown", "There is no such assistant", detail, field="assistant")
+        await bind_workspace(session, found[0])
+        return (await session.execute(select(Assistant).where(Assistant.id == found[1]))).scalar_one()
 
     async def _visitor(self, services: Services, session: Any, assistant: Assistant, old: str | None) -> Visitor:
         if old:
