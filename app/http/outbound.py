@@ -44,9 +44,13 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Networks that `ipaddress` calls global although they lead to somewhere private or carry an inner IPv4 address.
-# 168.63.129.16 is Azure's machine agent; 192.88.99.0/24 the retired 6to4 relay (RFC 7526).
-REFUSED = tuple(ipaddress.ip_network(n) for n in ("168.63.129.16/32", "192.88.99.0/24", "2001::/32", "64:ff9b:1::/48", "::/96"))
+# Spelt out, since what Python's `ipaddress` calls global changes from release to release: the IANA special-purpose registries
+# (RFC 6890), the retired 6to4 relay, multicast, and 168.63.129.16, the agent of one cloud's machines.
+_SPECIAL = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
+    192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+    2001::/23 2001:db8::/32 3fff::/20"""
+REFUSED = tuple(ipaddress.ip_network(network) for network in _SPECIAL.split())
+UNICAST = ipaddress.ip_network("2000::/3")  # the only part of IPv6 that is given out (RFC 4291, section 2.4)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
@@ -82,11 +86,9 @@ def is_public(address: IPAddress) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
-        if address.is_site_local or address.scope_id:
+        if address.scope_id or address not in UNICAST:
             return False
-    if any(address.version == network.version and address in network for network in REFUSED):
-        return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    return not any(address.version == network.version and address in network for network in REFUSED)
 
 
 def parse_target(url: str) -> tuple[str, int]:

@@ -23,6 +23,7 @@ EXTRACTION = 1
 MAX_CHARACTERS = 400_000  # of a page's text; a book in one page is cut there
 MAX_LINKS = 2000
 TITLE_LENGTH = 200
+BREAK = "\x01"  # stands for <br> among a paragraph's pieces: line breaks of the source are spaces
 MIN_LETTERS = 20  # a page with fewer has no text worth finding
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -179,7 +180,7 @@ class Reader:
                 break
             if node.tag == "-text":
                 if entering:
-                    self._inline.append(node.text_content or "")
+                    self._inline.append((node.text_content or "").replace(BREAK, " "))
             elif entering and self._enter(node):
                 skip = node.mem_id
             elif not entering:
@@ -190,7 +191,7 @@ class Reader:
         """True when the element has been read whole."""
         tag = node.tag
         if tag == "br":
-            self._inline.append("\n")
+            self._inline.append(BREAK)
             return False
         if tag in BLOCK_TAGS:
             self._flush(self._kind())
@@ -230,7 +231,7 @@ class Reader:
     def _flush(self, kind: str) -> None:
         if not self._inline:
             return
-        lines = (collapse(line) for line in "".join(self._inline_lines()).split("\x01"))
+        lines = (collapse(line) for line in "".join(self._inline).split(BREAK))
         self._inline.clear()
         if self._in_heading:
             self._inline.append(f" {' '.join(line for line in lines if line)} ")
@@ -238,10 +239,6 @@ class Reader:
         text = "\n".join(line for line in lines if line)
         if text:
             self._emit(kind, text)
-
-    def _inline_lines(self) -> list[str]:
-        """Line breaks of <br> marked, those of the source turned to spaces."""
-        return ["\x01" if piece == "\n" else piece.replace("\x01", " ") for piece in self._inline]
 
     def _heading(self, level: int) -> None:
         text = collapse("".join(self._inline))
@@ -267,9 +264,12 @@ class Reader:
             self.blocks.pop()
             self._characters -= len(before.text)
             text, kind = before.text + glue + text, "item"
-        self.cut = self._characters + len(text) > MAX_CHARACTERS
-        if not self.cut:
-            self._characters += len(text)
+        room = MAX_CHARACTERS - self._characters
+        if len(text) > room:
+            self.cut = True
+            text = text[:room].rpartition(" ")[0]
+        self._characters += len(text)
+        if text.strip():
             self.blocks.append(Block(kind, text, path, fragment))
 
     def _code(self, node: Any) -> None:
