@@ -11,18 +11,11 @@ import httpx
 from playwright.async_api import BrowserContext, ConsoleMessage, Page
 
 from tests.browser.product import Product
+from tests.browser.sites import SITE
 
 OUTPUT = Path(__file__).parents[1] / "output"
 # What an answer may take beside other work on a busy machine; the benchmarks measure how fast it really is.
 PATIENCE_MS = 60_000
-
-EMBEDDING = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Bicycle care</title><link rel="stylesheet" href="/site.css"><link rel="icon" href="data:,"></head>
-<body><main><h1>A shop for bicycles</h1><p>We repair what you ride, and we answer questions about it.</p>
-<p><a href="/chain.html">The chain</a></p></main>
-<script src="{visitor}/widget.js" data-assistant="{slug}"{attributes} async></script></body></html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,9 @@ class Window:
 
 
 def embedding_page(product: Product, owner: Owner, attributes: str = "") -> str:
-    return EMBEDDING.format(visitor=product.visitor, slug=owner.slug, attributes=attributes)
+    """A page of the bicycle site that carries the assistant by its one line."""
+    line = f'<script src="{product.visitor}/widget.js" data-assistant="{owner.slug}"{attributes} async></script>'
+    return (SITE / "index.html").read_text().replace("</body>", f"{line}\n</body>")
 
 
 async def photograph(page: Page, name: str) -> None:

@@ -33,15 +33,12 @@ async def test_from_a_websites_address_to_a_cited_answer_on_ones_own_page(
     bar = dashboard.get_by_role("progressbar", name="Pages").first
     await expect(dashboard.locator(".pageitem .badge", has_text="Read").first).to_be_visible()
     await photograph(dashboard, "dashboard-reading")
-    seen = int(await bar.get_attribute("aria-valuenow") or 0)
-    total = int(await bar.get_attribute("aria-valuemax") or 0)
-    assert 0 < seen <= total
-    await expect(dashboard.locator(".card .badge", has_text=re.compile("^Read$")).first).to_be_visible()
+    assert 0 < int(await bar.get_attribute("aria-valuenow") or 0) <= int(await bar.get_attribute("aria-valuemax") or 0)
     await expect(dashboard.get_by_role("button", name="Read again")).to_be_enabled(timeout=120_000)
 
     # What was left out says why.
     await dashboard.get_by_role("button", name=re.compile("^Skipped")).click()
-    for page in ("torque-table.pdf", "draft.html", "private/prices.html"):
+    for page in ("torque-table.pdf", "draft.html", "prices.html"):
         await expect(dashboard.locator(".pageitem", has_text=page).locator(".reason")).not_to_be_empty()
     await dashboard.get_by_role("button", name=re.compile("^Failed")).click()
     await expect(dashboard.locator(".pageitem", has_text="gone.html").locator(".reason")).to_contain_text("404")
