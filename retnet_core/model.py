@@ -130,7 +130,7 @@ class Model:
             writing.tokens[:writers] += 1
         for span in reading:
             span.lanes.tokens[span.lane] += span.length
-        return F.rms_norm(x, x.shape[-1:], self._final_norm, self.config.norm_eps)
+        return _rms_norm(x, self.config.norm_eps).mul_(self._final_norm)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Model:
     ) -> Tensor:
         """Multi-scale gated retention, `(GroupNorm(O) ⊙ swish(X W_G)) W_O` (arXiv 2307.08621, equation 8): `[rows, width]` to the same."""
         config = self.config
-        normed = F.rms_norm(x, x.shape[-1:], layer.retention_norm, config.norm_eps)
+        normed = _rms_norm(x, config.norm_eps).mul_(layer.retention_norm)
         projected, gate = layer.projection(normed).split([config.convolved, config.inner], -1)
         log_decay = gated_log_decay(F.linear(normed, layer.gate_weight, layer.gate_bias), layer.rate, config.gate_limit)
         parts = []
@@ -171,8 +171,8 @@ class Model:
             output, state = retention_chunkwise(q, k, v, log_decay[part].T.unsqueeze(0), memory.unsqueeze(0))
             memory.copy_(state[0])
             parts.append(output[0].transpose(0, 1))
-        heads = F.rms_norm(parts[0] if len(parts) == 1 else torch.cat(parts), (config.head_dim,), None, config.norm_eps)
-        return layer.output(heads.reshape(-1, config.inner) * layer.group_norm * F.silu(gate))
+        heads = _rms_norm(parts[0] if len(parts) == 1 else torch.cat(parts), config.norm_eps)
+        return layer.output(heads.reshape(-1, config.inner).mul_(layer.group_norm).mul_(F.silu(gate)))
 
     def _heads(self, convolved: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q and k turned, and v, each `[rows, heads, head_dim]`, from `[rows, 3 · inner]`."""
@@ -184,9 +184,14 @@ class Model:
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         """`down(swish(gate x) · up x)`, `[rows, width]` to the same."""
-        normed = F.rms_norm(x, x.shape[-1:], layer.feed_forward_norm, self.config.norm_eps)
+        normed = _rms_norm(x, self.config.norm_eps).mul_(layer.feed_forward_norm)
         gate, up = layer.expand(normed).chunk(2, -1)
-        return layer.contract(F.silu(gate) * up)
+        return layer.contract(F.silu(gate).mul_(up))
+
+
+def _rms_norm(x: Tensor, eps: float) -> Tensor:
+    """`x / √(mean(x²) + eps)` over the last dimension, without a weight; half the time of torch's own, which is no single kernel on a CPU."""
+    return x * torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
 
 
 def _convolve_step_(projected: Tensor, kernel: Tensor, window: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class Int8Linear:
         self.seven_bits = not torch.cpu._is_vnni_supported()
 
     def __call__(self, x: Tensor) -> Tensor:
-        peak = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(_SMALLEST_PEAK)
+        # abs and amax, because the infinity norm's kernel is seven times slower.
+        peak = x.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST_PEAK)
         guarded = _guarded(x.shape[0] + 1, self.columns)
         torch.div(x, peak, out=guarded[1:])
         return torch.ops.quantized.linear_dynamic(guarded, self.packed, self.seven_bits)[1:].mul_(peak)
