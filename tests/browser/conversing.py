@@ -19,7 +19,7 @@ async def open_widget(page: Page, name: str = "Bicycle guide") -> FrameLocator:
 
 def answers(view: View) -> Locator:
     """The assistant's finished answers, oldest first."""
-    return view.locator(".msg-assistant.answered")
+    return view.locator(".answered")
 
 
 async def send(view: View, text: str) -> None:

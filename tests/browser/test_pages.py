@@ -20,7 +20,7 @@ async def test_the_full_page_shows_the_cited_passage_beside_the_answer(
     await expect(page.get_by_role("heading", name="What shall we repair today?")).to_be_visible()
     await photograph(page, f"full-page-empty-{scheme}")
     await page.get_by_role("button", name="How often should I oil the chain?").click()
-    answer = page.locator(".msg-assistant.answered").first
+    answer = page.locator(".answered").first
     await expect(answer).to_be_visible(timeout=PATIENCE_MS)
     assert any("200 kilometres" in quotation for quotation in await sources(answer))
     await expect(page.locator("mark", has_text="200 kilometres").last).to_be_visible()
@@ -31,11 +31,11 @@ async def test_the_conversation_is_there_again_after_coming_back(window: WindowF
     page = await (await window()).page()
     await page.goto(f"{product.visitor}/a/{ready.slug}")
     await page.get_by_role("button", name="When do I replace a tyre?").click()
-    await expect(page.locator(".msg-assistant.answered")).to_have_count(1, timeout=PATIENCE_MS)
-    text = await page.locator(".msg-assistant.answered").inner_text()
+    await expect(page.locator(".answered")).to_have_count(1, timeout=PATIENCE_MS)
+    text = await page.locator(".answered").inner_text()
     await page.reload()
-    await expect(page.locator(".msg-assistant.answered")).to_have_count(1)
-    assert (await page.locator(".msg-assistant.answered").inner_text()).split() == text.split()
+    await expect(page.locator(".answered")).to_have_count(1)
+    assert (await page.locator(".answered").inner_text()).split() == text.split()
 
 
 async def test_the_one_time_link_signs_in_only_once(window: WindowFactory, new_owner: OwnerFactory, product: Product) -> None:
