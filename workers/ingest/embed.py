@@ -15,7 +15,7 @@ from workers.encoder import Encoder
 @cache
 def load_encoder(threads: int) -> Encoder:
     """The process's encoder, loaded once."""
-    return Encoder.load(threads)
+    return Encoder.load(threads, bulk=True)
 
 
 def passage_text(title: str, draft: dict[str, Any]) -> str:
