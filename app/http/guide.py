@@ -24,7 +24,7 @@ BASE = "/guide-docs/"
 LINK = re.compile(r"(?:\./)?([\w-]+)\.md(#[\w-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 # The order of a first reading; whatever else docs/ holds follows by name.
-ORDER = ("run", "embed", "content", "answers", "memory", "api", "operate", "model", "decisions")
+ORDER = ("run-it", "embed-it", "content", "answers", "operate", "api", "model", "decisions")
 CACHE = "public, max-age=60"
 
 markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
@@ -50,7 +50,8 @@ def heading_id(text: str, taken: set[str]) -> str:
 
 
 def _plain_text(token: Token) -> str:
-    return "".join(child.content for child in token.children or () if child.type in ("text", "code_inline", "softbreak"))
+    kinds = {"text", "code_inline"}
+    return "".join(" " if c.type == "softbreak" else c.content for c in token.children or () if c.type in kinds | {"softbreak"})
 
 
 def _rewrite_links(tokens: list[Token], names: set[str]) -> None:
@@ -130,7 +131,10 @@ def guide_index() -> Response[str]:
         f'<li><a href="{BASE}{p.name}">{html.escape(p.title)}</a><br>{html.escape(p.summary)}</li>'
         for p in guide.pages().values()
     )
-    return _html("The Retort guide", f"<h1>The Retort guide</h1>\n<ul>\n{items}\n</ul>")
+    answer = _html("The Retort guide", f"<h1>The Retort guide</h1>\n<ul>\n{items}\n</ul>")
+    # Every sentence of this list stands on a page of its own: an assistant should quote it from there.
+    answer.headers["x-robots-tag"] = "noindex"
+    return answer
 
 
 @route(BASE + "{name:str}", http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=True)
