@@ -8,7 +8,7 @@ import pytest
 
 from app.conversations.models import Message
 from app.db.ids import new_id
-from workers.answer import gate, own
+from workers.answer import gate, own, pipeline
 from workers.answer.cues import asks_own, small_talk, tells
 from workers.answer.query import context, follow_up_probability
 
@@ -110,3 +110,29 @@ def test_nothing_found_is_a_clear_no() -> None:
 
 def test_what_was_shown_is_kept_at_a_doubt_that_would_not_have_shown_it() -> None:
     assert gate.TAKE_BACK < gate.ANSWER <= gate.CLEARLY_YES and gate.CLEARLY_NO < gate.CLEARLY_YES
+
+
+@pytest.mark.parametrize("text", ["What is my name?", "whats my last name", "and how old am I?", "Where do I live?"])
+def test_what_no_content_holds_is_asked_of_the_memory_alone(text: str) -> None:
+    assert asks_own(text) == (True, True)
+
+
+@pytest.mark.parametrize("text", ["What is my name server?", "Where do I live chat with you?", "How old am I allowed to be?"])
+def test_content_that_sounds_like_the_visitor_is_still_content(text: str) -> None:
+    assert not asks_own(text)[1]
+
+
+def _quoted(text: str, title: str = "Opening hours") -> list[dict]:
+    return [{"text": text, "title": title, "heading_path": [], "passage_id": "1"}]
+
+
+def test_wording_that_only_announces_is_not_published() -> None:
+    evidence = _quoted("Retort uses five ports:")
+    published, verdict = pipeline._checked("Retort uses five ports:", "Which ports?", evidence)
+    assert not verdict.supported and verdict.code == "unfinished"
+
+
+def test_an_unfounded_yes_is_dropped_and_the_rest_is_kept() -> None:
+    evidence = _quoted("The workshop is closed on Sunday.")
+    published, verdict = pipeline._checked("Yes, the workshop is closed on Sunday.", "Is the workshop open on Sunday?", evidence)
+    assert verdict.supported and published == "The workshop is closed on Sunday."

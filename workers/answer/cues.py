@@ -58,6 +58,10 @@ _SAYS_TOLD = _find(
     r"\bwhat do you know about (?:me|us)\b",
     r"^\W*(?:and |so )?(?:what|which|who|where|when|how many|how much)\b.{0,40}\b(?:my|our|am i|do i|did i)\b.{0,30}\bagain\W*$",
     r"^\W*who am i\W*$",
+    # What no content holds, whoever the visitor is.
+    r"^\W*(?:and |so |ok |hey )*(?:what|what's|whats) (?:is |was )?(?:my|our) (?:first |last |full |own )?"
+    r"(?:name|surname|nickname|age|birthday)\W*$",
+    r"^\W*(?:and |so |ok |hey )*(?:how old am i|where do i (?:live|work))\W*$",
 )
 _LEAD = r"^\W*(?:and |so |ok |now |please |hey |hi |can you |could you )*"
 # What visitors should do, or may do, is a question to the content.

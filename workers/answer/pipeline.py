@@ -31,7 +31,7 @@ from workers.answer.remember import remember
 from workers.answer.route import Route
 from workers.answer.select import Selection, select
 from workers.answer.services import Services
-from workers.answer.verify import verify
+from workers.answer.verify import Verdict, verify, without_answer
 
 # The next turn of a conversation waits so long for its memory of the last one, then reads that itself.
 REMEMBERING_SECONDS = 3.0
@@ -215,16 +215,33 @@ async def _publish_wording(
     services: Services, answer: Answer, asked: Query, fork: Fork, evidence: Sequence[dict[str, Any]]
 ) -> None:
     """Sentence by sentence. The first one that the evidence does not support ends the wording: what follows leans on it."""
-    texts = [str(item["text"]) for item in evidence]
     checks = answer.trace.setdefault("verifier", [])
     stream = generate.word(services, answer, fork, answer.message.sentences)
     async with contextlib.aclosing(stream):
         async for sentence in stream:
-            verdict = verify(sentence, texts, question=asked.text)
+            published, verdict = _checked(sentence, asked.text, evidence)
             checks.append({"sentence": sentence, "published": verdict.supported, "reason": verdict.reason})
             if not verdict.supported:
                 return
-            await publish.publish_sentence(services, answer, sentence)
+            await publish.publish_sentence(services, answer, published)
+
+
+def _checked(sentence: str, question: str, evidence: Sequence[dict[str, Any]]) -> tuple[str, Verdict]:
+    """What of a sentence may be published, and the verdict on it.
+
+    A wrong or unfounded "Yes," in front of a sentence that the evidence supports is dropped alone.
+    """
+    texts = [str(item["text"]) for item in evidence]
+    passages = [item.get("passage_id") for item in evidence]
+    topic = " ".join(dict.fromkeys(part for item in evidence for part in (item["title"], *item.get("heading_path", ()))))
+    if sentence.rstrip().endswith((":", ",", ";")):
+        return sentence, Verdict(False, "unfinished: it announces what does not follow", 0.0)
+    verdict = verify(sentence, texts, question=question, topic=topic, passages=passages)
+    if verdict.code == "polarity" and (rest := without_answer(sentence)):
+        bare = verify(rest, texts, question=question, topic=topic, passages=passages)
+        if bare.supported:
+            return rest, bare
+    return sentence, verdict
 
 
 async def _refused(services: Services, answer: Answer, hits: Sequence[Hit]) -> Message:

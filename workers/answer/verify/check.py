@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from workers.answer.verify.context import annotate
-from workers.answer.verify.evidence import Evidence, Window, find, nearest, opposite_in, place, read_evidence
+from workers.answer.verify.evidence import Evidence, Window, find, nearest, opposite_in, opposites, place, read_evidence
 from workers.answer.verify.governed import Fault, Matches, governed, names, numbers
 from workers.answer.verify.halves import PRONOUNS, crossed
 from workers.answer.verify.lexicon import AUXILIARIES, INSTRUCTIONS, LIGHT
@@ -133,6 +133,10 @@ def _answer_polarity(answer: str, claim: str, question: str) -> Fault | None:
         same = asked.get(token.key)
         if token.denied and same is not None and not same.negated:
             return Fault("polarity", f"“yes”, but “{token.lower}” is denied")
+    said = {token.key for token in claimed}
+    for token in annotate(tokenise(question)):
+        if token.kind == WORD and token.key not in said and opposites(token) & said and not token.negated:
+            return Fault("polarity", f"“yes”, but the opposite of “{token.lower}” follows")
     opening = [token.lower for token in claimed[:3]]
     if opening[:1] == ["if"]:
         return Fault("polarity", "“yes” under a condition")

@@ -134,10 +134,15 @@ def negative_keys(window: Window) -> set[str]:
     return {without_prefix(token.lower) for token in window.tokens if token.content} - {""}
 
 
+def opposites(token: Token) -> frozenset[str]:
+    """The keys of the words that mean the opposite of a word, as far as the lexicon knows."""
+    return _ANTONYM_KEYS.get(token.key, frozenset())
+
+
 def opposite_in(token: Token, window: Window, claim: list[Token]) -> bool:
     """Whether the evidence says the opposite of a word that it lacks, and the claim does not say both ("from true to false")."""
     said = {each.key for each in claim}
-    if any(other in window.keys and other not in said for other in _ANTONYM_KEYS.get(token.key, ())):
+    if any(other in window.keys and other not in said for other in opposites(token)):
         return True
     base = without_prefix(token.lower)
     if base and base in window.keys and base not in said:
