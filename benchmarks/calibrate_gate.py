@@ -140,6 +140,12 @@ def main() -> None:
     tell(rows, report_on, report)
     for name, constants in fitted(rows, fit_on).items():
         report.notes.append(f"{name} = {json.dumps({key: round(value, 3) for key, value in constants.items()})}")
+    kinds = np.array([answerable(rows[place]) for place in fit_on])
+    for name in ("first gate", "joint gate"):
+        shares = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+        found = np.quantile(scores(rows, fit_on)[name][kinds], shares)
+        told = ", ".join(f"{share:.0%} below {value:.3f}" for share, value in zip(shares, found, strict=True))
+        report.notes.append(f"{name} by the constants in use, answerable questions fitted on: {told}")
     report.finish(given)
 
 
