@@ -45,7 +45,10 @@ async def test_wording_that_was_held_back_is_in_no_event_and_not_in_the_answer(c
     ):
         answer = await chat.ask(question)
         checked = answer.trace.get("verifier", [])
-        assert [one["sentence"] for one in checked if one["published"]] == answer.sentences
+        published = [one["sentence"] for one in checked if one["published"]]
+        # Of a published sentence an unfounded "Yes," may be missing, nothing else.
+        for written, read in zip(published, answer.sentences, strict=True):
+            assert written.casefold().endswith(read.casefold())
         for one in checked:
             assert one["reason"]
             if not one["published"]:

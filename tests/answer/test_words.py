@@ -128,7 +128,7 @@ def _quoted(text: str, title: str = "Opening hours") -> list[dict]:
 
 def test_wording_that_only_announces_is_not_published() -> None:
     evidence = _quoted("Retort uses five ports:")
-    published, verdict = pipeline._checked("Retort uses five ports:", "Which ports?", evidence)
+    __, verdict = pipeline._checked("Retort uses five ports:", "Which ports?", evidence)
     assert not verdict.supported and verdict.code == "unfinished"
 
 
