@@ -64,7 +64,10 @@ def sender() -> Celery:
 
 
 def send(name: str, *arguments: Any) -> bool:
-    """Hand a task to its queue; False when the bus does not answer (the sweeper will find the work in SQL). Blocks for a moment: call it in a thread from async code."""
+    """Hand a task to its queue; False when the bus does not answer (the sweeper will find the work in SQL).
+
+    Blocks for a moment: call it in a thread from async code.
+    """
     try:
         sender().send_task(name, args=[str(a) for a in arguments])
     except (OperationalError, OSError):

@@ -100,7 +100,7 @@ class Passage(TenantRow):
     embedding: Mapped[Any] = deferred(mapped_column(HALFVEC(VECTOR_SIZE), nullable=False))  # of title, headings and text together
     # [[start, end], …] of each sentence in `text`, and their vectors: float16, row-major, [sentences, 384].
     sentences: Mapped[list[list[int]]] = mapped_column(JSONB)
-    sentence_vectors: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+    sentence_vectors: Mapped[bytes] = deferred(mapped_column(LargeBinary, nullable=False))
     tsv: Mapped[Any] = deferred(
         mapped_column(
             TSVECTOR,

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
@@ -160,7 +160,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: Collection[str]) -> None:
         self.allowed = allowed
-        self.backend = httpcore.AnyIOBackend()
+        self.backend = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())  # typed as empty where anyio is optional
 
     async def connect_tcp(
         self,

@@ -357,12 +357,13 @@ def create_tables() -> None:
         sa.Column("tokens", sa.Integer(), nullable=False),
         sa.Column("embedding", HALFVEC(dim=384), nullable=False),
         sa.Column("sentences", postgresql.JSONB(), nullable=False),
-        sa.Column("sentence_vectors", sa.LargeBinary(), nullable=True),
+        sa.Column("sentence_vectors", sa.LargeBinary(), nullable=False),
         sa.Column(
             "tsv",
             postgresql.TSVECTOR(),
             sa.Computed(
-                "setweight(to_tsvector('english', title || ' ' || immutable_join(heading_path)), 'A') || setweight(to_tsvector('english', text), 'B')",
+                "setweight(to_tsvector('english', title || ' ' || immutable_join(heading_path)), 'A')"
+                " || setweight(to_tsvector('english', text), 'B')",
                 persisted=True,
             ),
             nullable=True,

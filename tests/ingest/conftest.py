@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from crawled_site import Crawler, Website
+from tests.ingest.crawled_site import Crawler, Website
 
 from app.config import Settings
 from workers.process import Process

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crawled_site import Reply, Website, page
+from tests.ingest.crawled_site import Reply, Website, page
 
 from app.config import Settings
 from app.http.outbound import Inflater, Outbound, OutboundError, TargetError, check_target, is_public, parse_target

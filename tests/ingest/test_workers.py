@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from crawled_site import Crawler, Website, page
+from tests.ingest.crawled_site import Crawler, Website, page
 from sqlalchemy import text
 
 from app import jobs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, null, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +13,9 @@ from app.db.ids import new_id
 from workers.ingest import ledger
 from workers.ingest.fetch import Outcome, drafts_json, new_pages
 from workers.ingest.ledger import Claimed, Hint
+
+if TYPE_CHECKING:  # the fetching pool does without numpy
+    import numpy as np
 
 # Verdicts after which nothing of the page may be found any more. After others (500, timeout) what was read before stays.
 REMOVING = ("robots", "noindex", "not-html", "no-text", "redirected", "duplicate", "http-404", "http-410", "http-451", "http-401")
@@ -87,10 +90,10 @@ async def _follow(session: AsyncSession, claim: Claimed, outcome: Outcome) -> No
     """Add the pages that this one links to, when the source is read by links."""
     if outcome.links and await ledger.follows_links(session, claim.source_id, claim.run):
         pages, files = new_pages(outcome.links)
-        place = {"depth": claim.depth + 1}
-        await ledger.add_pages(session, claim.workspace_id, claim.source_id, claim.run, pages, **place)
+        depth = claim.depth + 1
+        await ledger.add_pages(session, claim.workspace_id, claim.source_id, claim.run, pages, depth=depth)
         kinds = dict(files)
-        await ledger.add_pages(session, claim.workspace_id, claim.source_id, claim.run, list(kinds), kinds=kinds, **place)
+        await ledger.add_pages(session, claim.workspace_id, claim.source_id, claim.run, list(kinds), kinds=kinds, depth=depth)
 
 
 async def _write(session: AsyncSession, claim: Claimed, outcome: Outcome) -> None:
@@ -122,7 +125,7 @@ async def replace_passages(
     claim: Claimed,
     title: str,
     drafts: Sequence[dict[str, Any]],
-    vectors: Sequence[Any],
+    vectors: np.ndarray,
     sentences: Sequence[bytes],
 ) -> bool:
     """Put the new passages in the place of the old. False when the claim is stale: then nothing is written.

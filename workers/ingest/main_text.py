@@ -106,7 +106,7 @@ def _is_furniture(node: Node, inside_main: bool, has_main: bool) -> bool:
         return _is_footnote_mark(node)
     if tag == "header" and not inside_main and has_main:
         return True
-    classes = (attributes.get("class") or "").lower().split()
+    classes = str(attributes.get("class") or "").lower().split()
     if not ALWAYS.isdisjoint(classes):
         return tag not in ("h1", "h2", "h3", "h4", "h5", "h6")
     if tag == "a":
