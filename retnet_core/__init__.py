@@ -1,5 +1,6 @@
 """A RetNet as an engine of its own: weights, the three forms of retention, states as values, and continuous batching on a CPU."""
 
+import retnet_core._openmp  # noqa: F401  (before torch)
 from retnet_core.checkpoint import CheckpointError, load_model
 from retnet_core.engine import Engine, Request
 from retnet_core.handle import EngineClosed, Handle, Result, Token
