@@ -85,6 +85,10 @@ class _Sequence:
         self.finish = finish
         self.handle.end_tokens()
 
+    def fail(self, error: Exception) -> None:
+        self.finish, self.pending = "failed", False
+        self.handle.fail(error)
+
     def choose(self, logits: Tensor) -> None:
         """Take the next token from the logits after the newest id; decide whether it is the last one."""
         request = self.request
@@ -154,8 +158,11 @@ class Engine:
         `EngineClosed` after `close` or a failure of the engine.
         """
         self._check(request)
-        if request.stop_ids is None:
-            request = replace(request, stop_ids=(self.model.tokenizer.end_id,) if request.max_new_tokens else ())
+        stop_ids = request.stop_ids
+        if stop_ids is None:
+            stop_ids = (self.model.tokenizer.end_id,) if request.max_new_tokens else ()
+        # A copy of the ids: the caller may go on changing its list.
+        request = replace(request, ids=tuple(request.ids), stop_ids=stop_ids)
         handle = Handle(self._notify)
         sequence = _Sequence(request, handle, self.model)
         with self._wake:
@@ -216,6 +223,8 @@ class Engine:
         sequence.memory = Lanes(self.model.config, 1)
         if sequence.request.state is not None:
             sequence.memory.write(0, sequence.request.state)
+        if 0 in sequence.request.state_at:
+            sequence.states[0] = self.model.state_of(sequence.memory, 0)
 
     def _step(self) -> None:
         """Schedule, one forward pass for everybody, choose and publish: each writer's last id, and up to a chunk of the readers' prompts."""
@@ -240,7 +249,11 @@ class Engine:
                 choosers.append(sequence)
         if rows:
             for sequence, logits in zip(choosers, self._logits(hidden, rows), strict=True):
-                sequence.choose(logits)
+                try:
+                    sequence.choose(logits)
+                except Exception as error:
+                    # What one request asks for must not end everybody's.
+                    sequence.fail(error)
         self._move_on([sequence for sequence, _ in plan])
 
     def _forward(self, writers: list[_Sequence], plan: list[tuple[_Sequence, int]]) -> Tensor:
@@ -289,7 +302,9 @@ class Engine:
             self._writing.copy(self._writing, last, place)
 
     def _leave(self, sequence: _Sequence, memory: Lanes | None, lane: int) -> None:
-        """Hand the result over; the slot is free from now on."""
+        """Hand the result over, unless its caller knows already that there is none; the slot is free from now on."""
+        if sequence.finish == "failed":
+            return
         wanted = memory is not None and sequence.request.return_state
         state = self.model.state_of(memory, lane) if wanted else None
         assert sequence.finish is not None

@@ -42,6 +42,8 @@ class Sampling:
             raise ValueError(f"min_p must be between 0 and 1, not {self.min_p}")
         if not (self.repetition_penalty > 0 and math.isfinite(self.repetition_penalty)):
             raise ValueError(f"repetition_penalty must be above 0, not {self.repetition_penalty}")
+        if not all(bias < math.inf for bias in self.logit_bias.values()):
+            raise ValueError("a logit_bias must be a number or −inf")
 
 
 class Sampler:
@@ -58,9 +60,11 @@ class Sampler:
 
     def choose(self, logits: Tensor) -> tuple[int, float]:
         """The next token for fp32 `logits` `[vocabulary]`, which stay as they are, and its natural log-probability under the model itself
-        (before bias, penalty, temperature and truncation)."""
+        (before bias, penalty, temperature and truncation). Raises `ValueError` when logits are not numbers, or all tokens are forbidden."""
         sampling = self.sampling
         adjusted = self._adjusted(logits)
+        if not math.isfinite(adjusted.max()):
+            raise ValueError("no token can be chosen: the logits are not numbers, or all of them are forbidden")
         if sampling.temperature == 0:
             token = int(adjusted.argmax())
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -64,6 +64,14 @@ class Turns(Generic[S]):
         self.count -= 1
         return sequence
 
+    def put_back(self, taken: Sequence[S]) -> None:
+        """Sequences taken in this order are again the first of their groups; their groups' turn is over."""
+        for sequence in taken:
+            self.queues.setdefault(sequence.priority, OrderedDict()).setdefault(sequence.group, deque())
+        for sequence in reversed(taken):
+            self.queues[sequence.priority][sequence.group].appendleft(sequence)
+        self.count += len(taken)
+
     def remove(self, sequence: S) -> None:
         """Out of turn. Raises `ValueError` when it is not here."""
         self.queues[sequence.priority][sequence.group].remove(sequence)
@@ -115,18 +123,16 @@ class Scheduler(Generic[S]):
         return admitted
 
     def plan_reading(self) -> list[tuple[S, int]]:
-        """Who reads how many ids in this step, `chunk` in all: each group's turn in order. A reader keeps its place in the slots."""
+        """Who reads how many ids in this step, `chunk` in all: each group's turn in order, within a group first come, first served, so
+        that of several long prompts the first is read soon instead of all of them late. A reader keeps its place in the slots."""
         plan: list[tuple[S, int]] = []
         budget = self.chunk
-        planned = []
         while budget and self.readers:
             sequence = self.readers.take()
             length = min(budget, sequence.next_stop())
             plan.append((sequence, length))
-            planned.append(sequence)
             budget -= length
-        for sequence in planned:
-            self.readers.add(sequence)
+        self.readers.put_back([sequence for sequence, _ in plan])
         return plan
 
     def starts_writing(self, sequence: S) -> None:
