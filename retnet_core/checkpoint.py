@@ -68,7 +68,7 @@ class Delta:
         self._files = [safe_open(path, "pt") for path in self.paths]
 
     def __enter__(self) -> Delta:
-        self._where = {name: file for file in (file.__enter__() for file in self._files) for name in file.keys()}
+        self._where = {name: file for file in (file.__enter__() for file in self._files) for name in file.keys()}  # noqa: SIM118  (no mapping, and not iterable)
         return self
 
     def __exit__(self, *error: object) -> None:

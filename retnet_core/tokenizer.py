@@ -53,7 +53,8 @@ class Tokenizer:
         return len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of the text; nothing is added before or after it."""
+        """Token ids of the text; nothing is added before or after it. Bytes that the vocabulary lacks are left out: in the base's, six control
+        characters and the lead bytes of planes without characters."""
         return self._inner.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -1,0 +1,129 @@
+"""The forward pass: one function however the ids are cut, and the shipped checkpoint in the format it was tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retnet_core import CheckpointError, Model, load_model
+from retnet_core.checkpoint import pack_layer
+from retnet_core.config import RetNetConfig
+from retnet_core.state import Lanes
+from tests.retnet_core.tiny import assert_close, grounded_prompt, tiny_model
+
+TINY = tiny_model()
+ids_of = st.lists(st.integers(0, TINY.config.vocabulary - 1), min_size=1, max_size=90)
+
+SHOP = [
+    ("Delivery", "Orders placed before 2 pm are sent on the same day. Delivery within Norway takes three working days."),
+    ("Returns", "You can return any item within 30 days. Write to returns@example.com and enclose the receipt."),
+    ("Workshop", "The workshop repairs skis and bicycles on Tuesdays. Bring the key of your lock."),
+]
+
+
+@settings(max_examples=15, deadline=None)
+@given(ids=ids_of, chunk=st.integers(1, 70))
+def test_ids_read_in_chunks_give_what_ids_read_one_by_one_give(ids: list[int], chunk: int) -> None:
+    logits, state = TINY.read(ids, chunk=chunk)
+    expected, wanted = TINY.read(ids, chunk=1)
+    assert_close(logits, expected, 1e-4)
+    assert_close(state.retention, wanted.retention, 1e-4)
+    assert_close(state.window, wanted.window, 1e-4)
+    assert state.tokens == wanted.tokens == len(ids)
+
+
+@settings(max_examples=15, deadline=None)
+@given(ids=ids_of, data=st.data())
+def test_reading_may_stop_and_go_on_anywhere(ids: list[int], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(ids)))
+    logits, state = TINY.read(ids)
+    first, between = TINY.read(ids[:place])
+    second, final = TINY.read(ids[place:], between)
+    assert_close(torch.cat((first, second)), logits, 1e-4)
+    assert_close(final.retention, state.retention, 1e-4)
+    assert between.tokens == place and final.tokens == len(ids)
+
+
+def test_later_ids_do_not_change_earlier_logits() -> None:
+    assert_close(TINY.read([5, 6, 7, 8])[0][:2], TINY.read([5, 6, 99, 3])[0][:2], 1e-6)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_decay_depends_on_the_input_only_when_gated(gated: bool) -> None:
+    """What is left of the first token's memory, after tails of one length that differ beyond the convolution's reach."""
+    model = tiny_model(3, layers=1, gated=gated)
+
+    def left(tail: list[int]) -> torch.Tensor:
+        states = [model.read([first, *tail])[1].retention[0] for first in (7, 8)]
+        return states[0] - states[1]
+
+    # The first tokens touch the three projections after them; what follows only decays.
+    one, other = left([5, 5, 5, *[9] * 12]), left([5, 5, 5, *[40] * 12])
+    assert torch.allclose(one, other, atol=1e-4) is not gated
+
+
+def test_positions_far_out_turn_as_precisely_as_near_ones() -> None:
+    """A conversation of a million tokens still rotates by relative distance."""
+    lanes = Lanes(TINY.config, 1)
+    lanes.tokens[0] = 1_000_000
+    far = TINY.read([3, 4, 5, 6], TINY.state_of(lanes, 0))[0]
+    assert_close(far, TINY.read([3, 4, 5, 6])[0], 1e-3)
+
+
+def test_a_layer_that_does_not_fit_is_refused_by_name() -> None:
+    config = RetNetConfig(layers=1, width=8, heads=1, head_dim=4, feed_forward=8, vocabulary=8)
+    with pytest.raises(CheckpointError, match="retention_norm has the shape"):
+        pack_layer(dict.fromkeys(("retention_norm", "projection"), torch.zeros(3)), config, "float32")
+
+
+def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
+        load_model(tmp_path, precision="float32")
+    with pytest.raises(ValueError, match="choose from float32"):
+        load_model(precision="float8")
+
+
+@pytest.mark.parametrize(
+    ("question", "digit", "words"),
+    [
+        ("How long does delivery within Norway take?", "1", ["three"]),
+        ("Can I return an item within 30 days?", "2", ["Yes", "30 days"]),
+        ("On which day does the workshop repair bicycles?", "3", ["Tuesday"]),
+    ],
+)
+def test_the_shipped_model_answers_from_the_right_passage(shipped: Model, question: str, digit: str, words: list[str]) -> None:
+    tokenizer = shipped.tokenizer
+    logits, state = shipped.read(tokenizer.encode(grounded_prompt(question, SHOP)))
+    digits = {letter: float(logits[-1, tokenizer.token_id(letter)]) for letter in "0123"}
+    assert max("0123", key=digits.__getitem__) == digit
+    answer = []
+    newest = tokenizer.encode(f"{digit}]")
+    while len(answer) < 30:
+        logits, state = shipped.read(newest, state)
+        token = int(logits[-1].argmax())
+        if token == tokenizer.end_id:
+            break
+        answer.append(token)
+        newest = [token]
+    else:
+        pytest.fail("the answer does not end by itself")
+    assert all(word in tokenizer.decode(answer) for word in words)
+
+
+def test_the_shipped_model_reads_in_chunks_what_it_reads_step_by_step(shipped: Model) -> None:
+    ids = shipped.tokenizer.encode(grounded_prompt("When is the workshop open?", SHOP[2:]))[:28]
+    logits, state = shipped.read(ids, chunk=11)
+    expected, wanted = shipped.read(ids, chunk=1)
+    assert_close(logits, expected, 1e-4)
+    assert_close(state.retention, wanted.retention, 1e-4)
+
+
+def test_the_shipped_fingerprint_does_not_depend_on_the_precision(shipped: Model) -> None:
+    """A state parked by a generator at one precision continues on another machine's."""
+    assert len(shipped.fingerprint) == 64
+    other = load_model(precision="bfloat16")
+    assert (other.fingerprint, other.tokenizer_fingerprint) == (shipped.fingerprint, shipped.tokenizer_fingerprint)
