@@ -49,11 +49,11 @@ async def test_a_question_without_an_answer_is_refused_with_the_nearest_pages_an
 ) -> None:
     page = await visit(await window(), shop)
     frame = await open_widget(page)
-    answer = await ask(frame, "Who won the football world cup in 1998?")
+    answer = await ask(frame, "Can I take my bicycle on the train to Vienna?")
+    await photograph(page, "widget-refusal")
     await expect(answer.locator(".source q")).to_have_count(0)
     await expect(answer.locator(".source-near").first).to_be_visible()
-    await expect(answer.get_by_role("link", name="Write an e-mail")).to_have_attribute("href", "mailto:workshop@example.org")
-    await photograph(page, "widget-refusal")
+    await expect(answer.get_by_role("link", name="workshop@example.org")).to_have_attribute("href", "mailto:workshop@example.org")
 
 
 async def test_a_reload_in_mid_answer_shows_the_whole_answer_once(
