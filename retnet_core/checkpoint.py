@@ -17,7 +17,7 @@ from torch import Tensor
 from retnet_core.config import RetNetConfig
 from retnet_core.gguf import BLOCK, Gguf, find_base_model
 from retnet_core.model import Layer, Model
-from retnet_core.quantize import BFloat16Linear, Float32Linear, fastest_precision, pack
+from retnet_core.quantize import BFloat16Linear, Float32Linear, Linear, fastest_precision, pack
 from retnet_core.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -146,7 +146,7 @@ def pack_layer(tensors: Mapping[str, Tensor], config: RetNetConfig, precision: s
     )
 
 
-def _embedding(base: Gguf, precision: str) -> tuple[Callable[[Tensor], Tensor], Float32Linear | BFloat16Linear | object]:
+def _embedding(base: Gguf, precision: str) -> tuple[Callable[[Tensor], Tensor], Linear]:
     """The lookup and the tied head. At int8 the lookup keeps the base's own blocks, which are exact."""
     head = pack(base.tensor(_EMBEDDING), precision)
     if isinstance(head, Float32Linear | BFloat16Linear):

@@ -305,8 +305,7 @@ class Engine:
         """Hand the result over, unless its caller knows already that there is none; the slot is free from now on."""
         if sequence.finish == "failed":
             return
-        wanted = memory is not None and sequence.request.return_state
-        state = self.model.state_of(memory, lane) if wanted else None
+        state = self.model.state_of(memory, lane) if memory is not None and sequence.request.return_state else None
         assert sequence.finish is not None
         sequence.handle.succeed(
             Result(tuple(sequence.ids), state, sequence.logits, sequence.finish, sequence.states, sequence.read)
@@ -316,7 +315,12 @@ class Engine:
         """Writers end with the id that they emitted last, which the state still has to consume; everybody else leaves at once."""
         scheduler = self._scheduler
         with self._wake:
-            unread = [(turns, sequence) for turns in (scheduler.waiting, scheduler.readers) for sequence in turns if sequence.handle.cancelled]
+            unread = [
+                (turns, sequence)
+                for turns in (scheduler.waiting, scheduler.readers)
+                for sequence in turns
+                if sequence.handle.cancelled
+            ]
             for turns, sequence in unread:
                 turns.remove(sequence)
         for _, sequence in unread:

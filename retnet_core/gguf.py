@@ -143,7 +143,9 @@ class Gguf:
             return self._string()
         if kind == _ARRAY:
             item, count = self._unpack("IQ")
-            return list(self._unpack(f"{count}{_SCALARS[item]}")) if item in _SCALARS else [self._value(item) for _ in range(count)]
+            return (
+                list(self._unpack(f"{count}{_SCALARS[item]}")) if item in _SCALARS else [self._value(item) for _ in range(count)]
+            )
         if kind not in _SCALARS:
             raise GgufError(f"{self.path} has a metadata value of unknown type {kind}")
         return self._unpack(_SCALARS[kind])[0]

@@ -23,6 +23,8 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 _ENGINE = "fbgemm"
 _SMALLEST_PEAK = 1e-12
 """Keeps a row of zeros from being divided by zero."""
+_ROWS = 4096
+"""Output rows that are rounded at a time."""
 
 
 class Linear(Protocol):
@@ -59,8 +61,13 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        step = (weight.abs().amax(1) / 127).clamp_min(_SMALLEST_PEAK)
-        self.packed = _pack(torch.round(weight / step[:, None]).to(torch.int8), step)
+        step = torch.empty(weight.shape[0])
+        rounded = torch.empty(weight.shape, dtype=torch.int8)
+        # In blocks, so that copies in fp32 of the largest matrix do not make the peak of a process's memory.
+        for rows in (slice(start, start + _ROWS) for start in range(0, weight.shape[0], _ROWS)):
+            step[rows] = (weight[rows].abs().amax(1) / 127).clamp_min_(_SMALLEST_PEAK)
+            rounded[rows] = torch.round(weight[rows] / step[rows, None])
+        self.packed = _pack(rounded, step)
         self.columns = weight.shape[1]
         # Without VNNI the kernel adds pairs of products in 16 bits, which overflow unless the inputs keep to 7 bits.
         self.seven_bits = not torch.cpu._is_vnni_supported()
@@ -104,7 +111,7 @@ def _pack(weight: Tensor, step: Tensor) -> torch.ScriptObject:
             # torch announces the end of its quantized tensor type; the pinned version has it, and only this packing uses it.
             warnings.simplefilter("ignore")
             zeros = torch.zeros(step.shape[0], dtype=torch.long)
-            quantized = torch._make_per_channel_quantized_tensor(weight, step.double(), zeros, 0)
+            quantized = torch._make_per_channel_quantized_tensor(weight, step.double(), zeros, 0)  # pyright: ignore
             return torch.ops.quantized.linear_prepack(quantized, None)
     finally:
         torch.backends.quantized.engine = before

@@ -82,7 +82,9 @@ class Sampler:
         if penalised:
             penalise_(adjusted, self._seen, sampling.repetition_penalty)
         if sampling.logit_bias:
-            adjusted[torch.tensor(list(sampling.logit_bias))] += torch.tensor(list(sampling.logit_bias.values()), dtype=adjusted.dtype)
+            adjusted[torch.tensor(list(sampling.logit_bias))] += torch.tensor(
+                list(sampling.logit_bias.values()), dtype=adjusted.dtype
+            )
         return adjusted
 
 

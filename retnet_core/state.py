@@ -70,7 +70,9 @@ class State:
             "caller": dict(header or {}),
         }
         text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-        body = b"".join((_PREFIX.pack(MAGIC, FORMAT, len(text)), text, *(_encode(part, precision) for part in (self.retention, self.window))))
+        body = b"".join(
+            (_PREFIX.pack(MAGIC, FORMAT, len(text)), text, *(_encode(part, precision) for part in (self.retention, self.window)))
+        )
         return body + hashlib.sha256(body).digest()
 
     @classmethod
@@ -93,7 +95,7 @@ class State:
             raise StateMismatch(f"the state's payload has {len(payload)} bytes instead of {sum(sizes)}")
         retention = _decode(payload[: sizes[0]], shapes[0], precision)
         window = _decode(payload[sizes[0] :], shapes[1], precision)
-        return cls(retention, window, int(fields["tokens"]), expected["model"], expected["tokenizer"])
+        return cls(retention, window, int(str(fields["tokens"])), expected["model"], expected["tokenizer"])
 
 
 def shapes_of(config: RetNetConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -160,7 +162,11 @@ def _open(data: bytes) -> tuple[dict[str, object], bytes]:
         fields = json.loads(data[_PREFIX.size : start])
     except ValueError as error:
         raise StateMismatch("the state's header is unreadable") from error
-    if not isinstance(fields, dict) or not str(fields.get("tokens", "")).isdecimal() or fields.get("precision") not in STATE_PRECISIONS:
+    if (
+        not isinstance(fields, dict)
+        or not str(fields.get("tokens", "")).isdecimal()
+        or fields.get("precision") not in STATE_PRECISIONS
+    ):
         raise StateMismatch("the state's header lacks a field")
     return fields, data[start:-_DIGEST]
 
