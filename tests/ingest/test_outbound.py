@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ingest.crawled_site import Reply, Website, page
 
 from app.config import Settings
 from app.http.outbound import Inflater, Outbound, OutboundError, TargetError, check_target, is_public, parse_target
+from tests.ingest.crawled_site import Reply, Website, page
 
 _PRIVATE = """127.0.0.1 127.8.8.8 0.0.0.0 10.1.2.3 172.16.0.1 172.31.255.255 192.168.0.1 169.254.169.254 100.64.0.1
     100.100.100.200 198.18.0.1 192.0.0.8 192.0.2.1 224.0.0.1 240.0.0.1 255.255.255.255 168.63.129.16 192.88.99.1 ::1 ::

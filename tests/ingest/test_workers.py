@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.ingest.crawled_site import Crawler, Website, page
 from sqlalchemy import text
 
 from app import jobs
 from app.redis import process_key
+from tests.ingest.crawled_site import Crawler, Website, page
 
 ROOT = Path(__file__).parents[2]
 PAGES = 24

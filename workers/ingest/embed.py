@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 
 from workers.encoder import Encoder
 
+# All of the model's work happens in one thread: every thread that calls torch would get helpers and memory pools of its own.
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+
 
 @cache
 def load_encoder(threads: int) -> Encoder:
     """The process's encoder, loaded once."""
-    return Encoder.load(threads, bulk=True)
+    return _thread.submit(Encoder.load, threads, bulk=True).result()
 
 
 def passage_text(title: str, draft: dict[str, Any]) -> str:
@@ -38,7 +42,8 @@ async def embed(encoder: Encoder, title: str, drafts: Sequence[dict[str, Any]]) 
     """
     texts = [passage_text(title, draft) for draft in drafts]
     sentences = [sentence_texts(title, draft) for draft in drafts]
-    vectors = await asyncio.to_thread(encoder.encode, texts + [sentence for group in sentences for sentence in group])
+    texts += [sentence for group in sentences for sentence in group]
+    vectors = await asyncio.get_running_loop().run_in_executor(_thread, encoder.encode, texts)
     found, place = [], len(drafts)
     for group in sentences:
         found.append(np.ascontiguousarray(vectors[place : place + len(group)], dtype=np.float16).tobytes())
