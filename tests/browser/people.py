@@ -57,7 +57,7 @@ class Window:
 def embedding_page(product: Product, owner: Owner, attributes: str = "") -> str:
     """A page of the bicycle site that carries the assistant by its one line."""
     line = f'<script src="{product.visitor}/widget.js" data-assistant="{owner.slug}"{attributes} async></script>'
-    return (SITE / "chain.html").read_text().replace("</body>", f"{line}\n</body>")
+    return (SITE / "brakes.html").read_text().replace("</body>", f"{line}\n</body>")
 
 
 async def photograph(page: Page, name: str) -> None:
