@@ -140,30 +140,29 @@ TYPICAL_CHUNKS, TYPICAL_TOKENS, CHUNK_ROWS = 3, 30, 64
 """A typical answer: so many chunks of 64 tokens read, so many tokens written. Only the ratio matters."""
 
 
-def fastest_precision(rows: int = 3072, columns: int = 576, matrices: int = 24, repeats: int = 3) -> str:
-    """Measure each precision on as many matrices as leave the processor's cache, and name the fastest for a typical answer.
+def fastest_precision(rows: int = 3072, columns: int = 576, matrices: int = 12, rounds: int = 5) -> str:
+    """Measure each precision on more matrices than a core's own cache holds, and name the fastest for a typical answer.
 
-    Takes about a quarter of a second; nothing is remembered.
+    Takes about half a second; nothing is remembered. The precisions take turns, and each one's best time counts, so that a moment in
+    which other processes want the cores spoils one round and not one precision.
     """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(rows, columns, generator=generator) * 0.02
     token, chunk = torch.randn(1, columns, generator=generator), torch.randn(CHUNK_ROWS, columns, generator=generator)
-    costs: dict[str, float] = {}
+    # Copies, because fp32 would otherwise multiply by one and the same matrix, which stays in the cache.
+    held = {precision: [pack(weight.clone(), precision) for _ in range(matrices)] for precision in available_precisions()}
+    reading, writing = dict.fromkeys(held, float("inf")), dict.fromkeys(held, float("inf"))
     with torch.inference_mode():
-        for precision in available_precisions():
-            held = [pack(weight, precision) for _ in range(matrices)]
-            reading = _shortest(held[:4], chunk, repeats) / 4
-            writing = _shortest(held, token, repeats) / matrices
-            costs[precision] = TYPICAL_CHUNKS * reading + TYPICAL_TOKENS * writing
-    return min(costs, key=costs.__getitem__)
+        for _ in range(rounds):
+            for precision, linears in held.items():
+                reading[precision] = min(reading[precision], _seconds_each(linears[:4], chunk))
+                writing[precision] = min(writing[precision], _seconds_each(linears, token))
+    return min(held, key=lambda precision: TYPICAL_CHUNKS * reading[precision] + TYPICAL_TOKENS * writing[precision])
 
 
-def _shortest(held: list[Linear], x: Tensor, repeats: int) -> float:
-    """Seconds for one pass over the matrices: the best of several, after one that does not count."""
-    best = float("inf")
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        for linear in held:
-            linear(x)
-        best = min(best, time.perf_counter() - start)
-    return best
+def _seconds_each(linears: list[Linear], x: Tensor) -> float:
+    """Seconds a matrix in one pass over all of them."""
+    start = time.perf_counter()
+    for linear in linears:
+        linear(x)
+    return (time.perf_counter() - start) / len(linears)
