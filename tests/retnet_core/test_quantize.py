@@ -41,7 +41,7 @@ def test_an_int8_row_is_the_same_in_any_company() -> None:
 
 
 def test_the_fastest_precision_is_one_of_those_that_exist() -> None:
-    assert fastest_precision(rows=64, columns=32, matrices=4, repeats=1) in available_precisions()
+    assert fastest_precision(rows=64, columns=32, matrices=4, rounds=1) in available_precisions()
     assert set(available_precisions()) <= set(PRECISIONS)
 
 
