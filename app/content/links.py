@@ -19,8 +19,8 @@ EDGE_WORDS = 5
 PIECE_WORDS = 3
 # Scripts without spaces: so many characters stand for the words.
 EDGE_CHARACTERS = 10
-# Where extraction may have joined two blocks: cells of a row, a term and its definition, lines.
-_SEAM = re.compile(r"(?<=[:;])\s+|\n+")
+# Where extraction may have joined two blocks (cells of a row, a term and its definition, lines), and the gaps of aligned code.
+_SEAM = re.compile(r"(?<=[:;])\s+|\n+|\s{2,}")
 _OUTER = re.compile(r"^[\W_]+|[\W_]+$")
 
 

@@ -108,6 +108,7 @@ def test_tokens_are_about_those_of_the_encoder() -> None:
         ("the first kind of oil: lasts for a year", "text=the%20first%20kind%20of%20oil,lasts%20for%20a%20year"),
         ("“Quoted words here!”", "text=Quoted%20words%20here"),
         ("First line of it\nsecond line of it", "text=First%20line%20of%20it,second%20line%20of%20it"),
+        ("# df -h /srv/base\nFilesystem    Size  Mounted on the disk", "text=df%20%2Dh%20%2Fsrv%2Fbase,Mounted%20on%20the%20disk"),
         ("…", ""),
         ("Größe", "text=Gr%C3%B6%C3%9Fe"),
     ],
