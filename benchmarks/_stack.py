@@ -20,6 +20,7 @@ import psutil
 
 from app.operate.checks import data_folder
 from app.operate.client import KEY_FILE
+from app.operate.install import READ_DOCS
 from app.operate.supervisor import read_record
 
 START_SECONDS = 300.0
@@ -100,6 +101,14 @@ class OwnStack:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(f"retort up did not start: {(self.folder / 'up.log').read_text()[-600:]}")
             time.sleep(0.05)
+
+    def wait_for_docs(self) -> None:
+        """Wait until the guide has read all of its documentation: before, some questions have no answer yet."""
+        until = time.monotonic() + START_SECONDS
+        while not (self.folder / "data" / READ_DOCS).exists():
+            if time.monotonic() > until:
+                raise SystemExit(f"The documentation was not read: {(self.folder / 'up.log').read_text()[-600:]}")
+            time.sleep(0.1)
 
     def _ready(self) -> bool:
         if not (self.folder / "data" / KEY_FILE).exists():

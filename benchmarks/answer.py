@@ -61,7 +61,7 @@ class Size:
 
 
 FULL = Size(asked=40, levels=(1, 2, 4, 8, 16), level_s=20.0, sustained_s=60.0, pages=40)
-QUICK = Size(asked=8, levels=(1, 4), level_s=5.0, sustained_s=6.0, pages=8)
+QUICK = Size(asked=6, levels=(1, 4), level_s=3.0, sustained_s=4.0, pages=5)
 
 
 class Readers:
@@ -159,7 +159,7 @@ async def measure_answers(target: Target, size: Size, assistant: str, switch: bo
             mode = Mode(target, assistant)
             mode.set("evidence")
             try:
-                alone = await one_visitor(readers, max(4, size.asked // 2))
+                alone = await one_visitor(readers, size.asked // 2)
             finally:
                 mode.set("wording")
         one = await one_visitor(readers, size.asked)
@@ -293,6 +293,7 @@ def _measure_own(size: Size, quick: bool, site: LocalSite, table: report.Report)
         stack.start()
         fresh = asyncio.run(first_answer(stack.target, "guide", began))
         table.add("start on a new data folder to the first answer", fresh, "s", note="reads the documentation first")
+        stack.wait_for_docs()
         if not quick:
             stack.stop()
             began = time.monotonic()
