@@ -24,13 +24,16 @@ _SEAM = re.compile(r"(?<=[:;])\s+|\n+|\s{2,}")
 _OUTER = re.compile(r"^[\W_]+|[\W_]+$")
 
 
-def citation_url(url: str, fragment: str | None, sentence: str) -> str:
-    """`url` with the fragment of its heading (an id in the page, or None) and a text fragment for `sentence`."""
+def citation_url(url: str, fragment: str | None, *sentences: str) -> str:
+    """`url` with the fragment of its heading (an id in the page, or None) and a text fragment for each sentence.
+
+    The browser marks every sentence that it finds and scrolls to the first of the address that it finds.
+    """
     base = url.partition("#")[0]
     place = quote(fragment or "", safe="!$'()*+,;:@/?=&._~-")
-    directive = text_directive(sentence)
-    if directive:
-        return f"{base}#{place}:~:{directive}"
+    directives = [directive for sentence in sentences if (directive := text_directive(sentence))]
+    if directives:
+        return f"{base}#{place}:~:{'&'.join(directives)}"
     return f"{base}#{place}" if place else base
 
 

@@ -122,6 +122,9 @@ def test_a_citation_opens_the_page_at_its_heading_and_sentence() -> None:
         citation_url("https://x.org/a?b=1#old", "init", "The bell rings.") == "https://x.org/a?b=1#init:~:text=The%20bell%20rings"
     )
     assert citation_url("https://x.org/a", None, "The bell rings.") == "https://x.org/a#:~:text=The%20bell%20rings"
+    assert citation_url("https://x.org/a", "h", "The bell rings.", "…", "The door opens.") == (
+        "https://x.org/a#h:~:text=The%20bell%20rings&text=The%20door%20opens"
+    )
     assert citation_url("https://x.org/a", "sect.6 ü", "…") == "https://x.org/a#sect.6%20%C3%BC"
     assert citation_url("https://x.org/a", None, "") == "https://x.org/a"
 

@@ -157,3 +157,11 @@ def test_any_text_gets_a_verdict_with_a_known_reason(sentence, evidence, questio
     assert verdict.code in REASONS
     assert verdict.supported == (verdict.code in SUPPORTED)
     assert 0 <= verdict.score <= 1
+
+
+def test_an_exception_of_the_evidence_may_not_be_left_out() -> None:
+    evidence = ["SRAM brakes use DOT fluid, except for the newest ones.", "A refund is paid in five days unless you paid by cheque."]
+    assert verify("SRAM brakes use DOT fluid.", evidence, question="Which fluid?").code == "exception"
+    assert verify("A refund is paid in five days.", evidence, question="When?").code == "exception"
+    assert verify("SRAM brakes use DOT fluid, except the newest ones.", evidence, question="Which fluid?").supported
+    assert verify("A refund is paid in five days, unless you paid by cheque.", evidence, question="When?").supported

@@ -29,13 +29,16 @@ def quotations(selection: Selection, hits: Sequence[Hit]) -> tuple[list[dict[str
     by_id: dict[Hashable, Hit] = {hit.passage_id: hit for hit in hits}
     evidence: list[dict[str, Any]] = []
     citations: dict[Any, dict[str, Any]] = {}
+    quoted: dict[Any, list[str]] = {}
+    for sentence in selection.sentences:
+        quoted.setdefault(sentence.passage_id, []).append(sentence.text)
     for sentence in selection.sentences:
         hit = by_id[sentence.passage_id]
         citation = citations.setdefault(
             hit.passage_id,
             {
                 "number": len(citations) + 1,
-                "url": citation_url(hit.url, hit.fragment, sentence.text),
+                "url": citation_url(hit.url, hit.fragment, *quoted[sentence.passage_id]),
                 "title": hit.title,
                 "heading_path": hit.heading_path,
                 "passage": hit.text,

@@ -254,9 +254,19 @@ def _against(tokens: list[Token], window: Window, asked: frozenset[str]) -> Faul
         fault = Fault("direction", turned)
     if fault is None and (_other_subject(tokens, echoed, window) or crossed(tokens, window.tokens)):
         fault = Fault("halves", "its subject and what it says of it stand in different facts")
+    if fault is None:
+        fault = _exception_left_out(tokens, window)
     if fault is not None:
         fault.score = score
     return fault
+
+
+def _exception_left_out(tokens: list[Token], window: Window) -> Fault | None:
+    """What one sentence of the evidence says "except …" or "unless …" is not true without it."""
+    if len(window.units) > 1 or any(token.exceptive for token in tokens) or _RESTRICTING.search(" ".join(t.lower for t in tokens)):
+        return None
+    left = next((token.exceptive for token in window.tokens if token.exceptive in ("except", "unless")), None)
+    return Fault("exception", f"“{left} …” is left out") if left else None
 
 
 def _may_echo(token: Token, tokens: list[Token], window: Window) -> bool:
