@@ -65,6 +65,14 @@ class Tenant:
 TenantFactory = Callable[..., Awaitable[Tenant]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser tests come last: from their first on, the whole product works on the session's servers.
+
+    Its workers and its generator would take what other tests queue for their own.
+    """
+    items.sort(key=lambda item: "browser" in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="retort-test-"))
