@@ -58,7 +58,8 @@ async def _fill(db, tenant) -> None:
             [
                 Passage(
                     workspace_id=workspace, source_id=source, document_id=document, ordinal=0, url="https://example.org/page",
-                    title="A page", heading_path=["A page"], text="The kettle is red.", tokens=5, embedding=vector, sentences=[], sentence_vectors=b"",
+                    title="A page", heading_path=["A page"], text="The kettle is red.", tokens=5, embedding=vector,
+                    sentences=[], sentence_vectors=b"",
                 ),
                 Message(
                     workspace_id=workspace, conversation_id=conversation, ordinal=1, role="visitor", status="done", epoch=1,
