@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -54,6 +55,8 @@ class Answer:
     trace: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
+    # Called when the row is about to end: the commit itself asks whose it is, and a sign of life after it finds it ended.
+    ending: Callable[[], Any] = lambda: None
 
     @property
     def text(self) -> str:

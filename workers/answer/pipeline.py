@@ -44,7 +44,7 @@ async def answer_claim(services: Services, claim: Claim) -> None:
     values = {"conversation_id": str(claim.conversation_id), "message_id": str(claim.message_id), "fence": claim.fence}
     with structlog.contextvars.bound_contextvars(**values):
         pulse = asyncio.create_task(beat(services.database, claim))
-        work = asyncio.create_task(_answer(services, claim, ended=pulse.cancel))
+        work = asyncio.create_task(_answer(services, claim, ending=pulse.cancel))
         try:
             await asyncio.wait({pulse, work}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and not pulse.cancelled():
@@ -64,16 +64,16 @@ async def answer_claim(services: Services, claim: Claim) -> None:
             await asyncio.gather(pulse, work, return_exceptions=True)
 
 
-async def _answer(services: Services, claim: Claim, *, ended: Callable[[], Any]) -> None:
-    """`ended` is called once the row is done: what follows needs no sign of life."""
+async def _answer(services: Services, claim: Claim, *, ending: Callable[[], Any]) -> None:
+    """`ending` is called when the row is about to be done: what follows needs no sign of life."""
     if (pending := services.remembering.get(claim.conversation_id)) is not None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pending.wait(), REMEMBERING_SECONDS)
     answer = await load(services.database, claim)
+    answer.ending = ending
     remembered = asyncio.create_task(_recalled(services, answer))
     try:
         message = await _write(services, answer, remembered)
-        ended()
         services.counters.answers += 1
         services.counters.refusals += message.refused
         log.info("answered", kind=message.kind, tokens=message.tokens, **answer.timings)

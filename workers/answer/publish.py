@@ -103,6 +103,7 @@ async def commit(
     answer.timings["total_ms"] = answer.elapsed_ms()
     if sentences:
         answer.timings.setdefault("first_sentence_ms", answer.timings["total_ms"])
+    answer.ending()
     async with services.database.transaction(answer.claim.workspace_id) as session:
         await write(
             session,

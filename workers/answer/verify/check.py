@@ -263,7 +263,11 @@ def _against(tokens: list[Token], window: Window, asked: frozenset[str]) -> Faul
 
 def _exception_left_out(tokens: list[Token], window: Window) -> Fault | None:
     """What one sentence of the evidence says "except …" or "unless …" is not true without it."""
-    if len(window.units) > 1 or any(token.exceptive for token in tokens) or _RESTRICTING.search(" ".join(t.lower for t in tokens)):
+    if (
+        len(window.units) > 1
+        or any(token.exceptive for token in tokens)
+        or _RESTRICTING.search(" ".join(t.lower for t in tokens))
+    ):
         return None
     left = next((token.exceptive for token in window.tokens if token.exceptive in ("except", "unless")), None)
     return Fault("exception", f"“{left} …” is left out") if left else None
