@@ -86,7 +86,8 @@ async def test_passages_carry_text_place_and_vectors(crawler: Crawler, site: Web
 def crawl_encoder(crawler: Crawler):
     from workers.ingest.embed import load_encoder
 
-    return load_encoder(crawler.process.settings.threads)
+    encoder, _ = load_encoder(crawler.process.settings.threads)
+    return encoder
 
 
 async def test_a_sitemap_decides_which_pages_are_read(crawler: Crawler, site: Website) -> None:

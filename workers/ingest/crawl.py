@@ -101,7 +101,7 @@ async def embed_document(process: Process, workspace_id: UUID, document_id: UUID
     """Give a fetched page its vectors and make it searchable."""
     from workers.ingest.embed import embed, load_encoder
 
-    encoder = load_encoder(process.settings.threads)
+    load_encoder(process.settings.threads)  # before the claim: it takes seconds, the first time
     async with process.database.transaction(workspace_id) as session:
         claim = await ledger.claim_embed(session, document_id)
         if claim is None:
@@ -109,7 +109,7 @@ async def embed_document(process: Process, workspace_id: UUID, document_id: UUID
         row = (await session.execute(text("SELECT title, blocks FROM documents WHERE id = :id"), {"id": document_id})).one()
     title, drafts = row[0], row[1] or []
     async with _renewing(process, claim):
-        vectors, sentences = await embed(encoder, title, drafts)
+        vectors, sentences = await embed(process.settings.threads, title, drafts)
     async with process.database.transaction(workspace_id) as session:
         if not await ledger.lock(session, claim.source_id, claim.run):
             return
