@@ -13,7 +13,7 @@ from app.config import STATIC
 from app.http.guide import Guide
 from tests.api.conftest import problem
 
-built = pytest.mark.skipif(not (STATIC / "widget" / "manifest.json").exists(), reason="the front end is not built: make build")
+built = pytest.mark.skipif(not (STATIC / "widget" / "manifest.json").exists(), reason="the front end is not built: make frontend")
 
 
 def directives(response) -> dict[str, list[str]]:
