@@ -19,9 +19,10 @@ FIRST_PORT = 8460
 PORT_NAMES = ("visitor", "dashboard", "postgres", "bus", "states")
 PORT_MEANINGS = {"visitor": "visitors", "dashboard": "dashboard", "postgres": "PostgreSQL", "bus": "bus", "states": "states"}
 
-# Below web, so that an answer being written does not slow the page that shows it (nice, 0 to 19).
-GENERATOR_NICENESS = 5
+# Below web and the generator, which lowers itself once it has loaded its models (nice, 0 to 19).
 WORKER_NICENESS = 10
+# What a visitor needs, and so what a start waits for. The rest is started after these, which load with both cores then.
+FIRST_KINDS = ("web", "generator")
 
 ALLOWED = "allow-private"
 # Those that make outbound connections, or judge addresses that somebody gave.
@@ -124,7 +125,7 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
     plan = [make("web", "web", "app.asgi")]
     for number in range(1, settings.generators + 1):
         name = "generator" if settings.generators == 1 else f"generator-{number}"
-        plan.append(make(name, "generator", "workers.generate", niceness=GENERATOR_NICENESS, OMP_NUM_THREADS=threads))
+        plan.append(make(name, "generator", "workers.generate", OMP_NUM_THREADS=threads))
     # When `retort up` is killed the bus dies too, and a worker told to finish would wait for it for ever: workers are killed
     # then (what they were to do stands in SQL). Stopped in order they have their time: under prefork SIGTERM, turned into
     # SIGQUIT, hands a running task back to its queue at once; under solo it would be lost, so there it is finished.

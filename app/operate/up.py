@@ -25,6 +25,7 @@ from app.operate.add import add_source, follow_source
 from app.operate.client import Api
 from app.operate.output import Output
 from app.operate.plan import (
+    FIRST_KINDS,
     OUTBOUND_KINDS,
     OWN_SERVERS,
     PORT_MEANINGS,
@@ -118,7 +119,7 @@ def _run(supervisor: Supervisor, servers: Embedded, ports: dict[str, int], inter
     if installation.created or not (settings.data / install.READ_DOCS).exists():
         _read_docs_now(supervisor, settings, installation.api_key, docs, output)
     elif not install.docs_were_read(settings.data, docs):
-        _read_docs_beside(settings, installation.api_key, docs, output)
+        _read_docs_beside(settings, installation.api_key, docs, output, interrupts)
     supervisor.starting = False
     _print_addresses(settings, installation.sign_in_token, servers, output)
     while True:
@@ -158,7 +159,6 @@ def _start(
         installation = asyncio.run(install.install(settings, owner))
         step.result = "made" if installation.created else "found"
     plan = planned(settings, environment, servers.data / "logs")
-    models = [one for one in plan if one.kind == "worker-models"]
     supervisor.describe(
         dashboard=settings.dashboard_url,
         visitor=settings.visitor_url,
@@ -167,14 +167,14 @@ def _start(
         allowed=environment["RETORT_ALLOW_PRIVATE"],
     )
     with output.step("Starting web, generator, worker and beat") as step:
-        supervisor.start(one for one in plan if one.kind != "worker-models")
+        supervisor.start(one for one in plan if one.kind in FIRST_KINDS)
         supervisor.wait_for(lambda: _answers(settings), READY_SECONDS, "web")
         step.detail("web answers, the generator loads its model")
         supervisor.wait_for(
             lambda: supervisor.alive(["generator"])["generator"] >= settings.generators, READY_SECONDS, "generator"
         )
-    # Last, so that it does not take the generator's processor while that loads; nothing but new pages waits for it.
-    supervisor.start(models)
+        # Last, so that they do not take the generator's processor while that loads; nothing but new pages waits for them.
+        supervisor.start(one for one in plan if one.kind not in FIRST_KINDS)
     return settings, installation
 
 
@@ -243,7 +243,7 @@ def _read_docs_now(supervisor: Supervisor, settings: Settings, key: str, docs: s
     output.line(f"  {source['counts']['passages']} passages in {time.monotonic() - began:.0f} s")
 
 
-def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output) -> None:
+def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output, interrupts: Interrupts) -> None:
     """The docs have changed since they were read: read them again while everything else works. Starts no process."""
     read_hash = install.docs_hash()
 
@@ -252,7 +252,8 @@ def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output) -
             with Api(_local(settings), key) as api:
                 source = follow_source(api, add_source(api, docs, install.GUIDE)["id"])
         except Problem as problem:
-            output.line(f"The changed documentation could not be read ({problem}); it is tried again at the next start.")
+            if not interrupts.stopping:
+                output.line(f"The changed documentation could not be read ({problem}); it is tried again at the next start.")
             return
         if source["status"] == "read":
             install.note_docs_read(settings.data, docs, read_hash)
