@@ -8,7 +8,7 @@ from pathlib import Path
 
 CLAIMS = Path(__file__).with_name("claims.txt")
 FRESH = Path(__file__).with_name("fresh.txt")
-KINDS = ("negation", "number", "name", "unit", "direction", "halves")
+KINDS = ("negation", "number", "name", "unit", "direction", "halves", "omission")
 
 
 @dataclass(frozen=True, slots=True)

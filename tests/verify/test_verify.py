@@ -15,8 +15,16 @@ from workers.answer.verify import REASONS, SUPPORTED, verify, without_answer
 
 OUTPUT = Path(__file__).parents[1] / "output"
 CLAIMS = list(read_claims())
-# On sentences never used to change the rules, so few of a kind that one or two weigh much. Halves are the weak spot.
-FRESH_FLOORS = {"negation": 0.85, "number": 0.97, "name": 0.95, "unit": 0.95, "direction": 0.8, "halves": 0.55}
+# On sentences never used to change the rules, few of a kind: one or two weigh much. Halves and omissions are the weak spots.
+FRESH_FLOORS = {
+    "negation": 0.85,
+    "number": 0.97,
+    "name": 0.95,
+    "unit": 0.95,
+    "direction": 0.8,
+    "halves": 0.75,
+    "omission": 0.75,
+}
 EVIDENCE = [sentence for claim in CLAIMS for sentence in claim.evidence]
 
 
@@ -34,7 +42,7 @@ def test_each_kind_of_falsehood_is_caught_and_true_paraphrases_pass():
 
 
 def test_most_are_caught_on_sentences_never_used_to_change_the_rules():
-    held_to(measure(read_claims(FRESH)), FRESH_FLOORS, 0.3, "verifier-fresh.json")
+    held_to(measure(read_claims(FRESH)), FRESH_FLOORS, 0.1, "verifier-fresh.json")
 
 
 def held_to(rates: dict, floors: dict[str, float], ceiling: float, name: str) -> None:
@@ -64,6 +72,14 @@ def held_to(rates: dict, floors: dict[str, float], ceiling: float, name: str) ->
         ("direction", "Move the file from b.txt to a.txt.", "Move the file from a.txt to b.txt."),
         ("direction", "Turn on the pump.", "Turn off the pump."),
         ("halves", "The oven is cleaned by guests.", "The oven is hot. Bikes are cleaned by guests."),
+        ("halves", "A bicycle costs 29 euros.", "City bicycles cost 14 euros. An electric bicycle costs 29 euros."),
+        ("halves", "The shop opens at 10.", "The shop opens at 8 on weekdays and at 10 on Saturdays."),
+        ("omission", "Insert the card.", "Insert the card backwards."),
+        ("omission", "The owner may enter.", "Only the owner may enter."),
+        ("omission", "Bring soap and a towel.", "Bring soap, a towel and a lock."),
+        ("omission", "We refund the fee.", "We refund the fee if you cancel in time."),
+        ("omission", "The disk is full.", "The pump stops if the disk is full."),
+        ("omission", "Delivery is free.", "Delivery is free for orders over 80 euros."),
         ("unsupported-word", "The soup is delicious.", "The soup is served at noon."),
         ("polarity", "Yes.", "The soup is served at noon."),
         ("question", "Is the soup served at noon?", "The soup is served at noon."),
@@ -159,8 +175,24 @@ def test_any_text_gets_a_verdict_with_a_known_reason(sentence, evidence, questio
     assert 0 <= verdict.score <= 1
 
 
+def test_what_may_be_left_out() -> None:
+    """Less may be said, as long as the rest stays true: one of a list, a list given as a part, what the question says."""
+    box = "The box contains a hammer, a saw and a level."
+    assert code("The box contains a saw.", box) == "supported"
+    assert code("Among other tools, the box contains a hammer and a saw.", box) != "omission"
+    assert code("You pay with Visa and cash.", "You pay with Visa, cash and cheques.", question="visa or cash?") == "supported"
+    fee = "We refund the fee if you cancel in time."
+    assert code("We refund the fee.", fee, question="What if I cancel in time?") == "supported"
+    assert code("The pump stops.", "If the disk is full, the pump stops.", question="Why is it quiet?") == "supported"
+    bicycles = "City bicycles cost 14 euros. An electric bicycle costs 29 euros."
+    assert code("The bicycle costs 29 euros.", bicycles, question="How much is an electric bicycle?") == "supported"
+
+
 def test_an_exception_of_the_evidence_may_not_be_left_out() -> None:
-    evidence = ["SRAM brakes use DOT fluid, except for the newest ones.", "A refund is paid in five days unless you paid by cheque."]
+    evidence = [
+        "SRAM brakes use DOT fluid, except for the newest ones.",
+        "A refund is paid in five days unless you paid by cheque.",
+    ]
     assert verify("SRAM brakes use DOT fluid.", evidence, question="Which fluid?").code == "exception"
     assert verify("A refund is paid in five days.", evidence, question="When?").code == "exception"
     assert verify("SRAM brakes use DOT fluid, except the newest ones.", evidence, question="Which fluid?").supported

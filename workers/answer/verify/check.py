@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from workers.answer.verify.context import annotate
+from workers.answer.verify.contrast import unclear
 from workers.answer.verify.evidence import Evidence, Window, find, nearest, opposite_in, opposites, place, read_evidence
 from workers.answer.verify.governed import Fault, Matches, governed, names, numbers
 from workers.answer.verify.halves import PRONOUNS, crossed
 from workers.answer.verify.lexicon import AUXILIARIES, INSTRUCTIONS, LIGHT
+from workers.answer.verify.omitted import omitted
 from workers.answer.verify.relations import has_verb, is_verb, starts_with_verb, turned_round
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
 
@@ -34,6 +36,7 @@ REASONS = (
         "negation",
         "polarity",
         "exception",
+        "omission",
     ),
     *("modality", "quantifier", "direction", "halves", "unsupported-word", "nothing-new"),
 )
@@ -151,8 +154,8 @@ def _check(claim: str, windows: list[Window], asked: frozenset[str]) -> Fault | 
     if not any(token.content for token in tokens):
         return Fault("nothing-new", "no claim that could be checked")
     whole, _ = _best(tokens, windows, asked)
-    if whole is None or not windows:
-        return whole
+    if whole is None or not windows or whole.code == "omission":
+        return whole  # what one piece of evidence limits, two clauses of the claim do not free
     clauses = _clauses(claim)
     if len(clauses) < 2:
         return _halves_or(whole, tokens, windows)
@@ -254,8 +257,10 @@ def _against(tokens: list[Token], window: Window, asked: frozenset[str]) -> Faul
         fault = Fault("direction", turned)
     if fault is None and (_other_subject(tokens, echoed, window) or crossed(tokens, window.tokens)):
         fault = Fault("halves", "its subject and what it says of it stand in different facts")
+    if fault is None and (several := unclear(tokens, _subject(tokens), close, window, asked)):
+        fault = Fault("halves", several)
     if fault is None:
-        fault = _exception_left_out(tokens, window)
+        fault = _exception_left_out(tokens, window) or omitted(tokens, close, window, asked)
     if fault is not None:
         fault.score = score
     return fault

@@ -24,7 +24,7 @@ _NEGATION_REACH = 7
 _MODAL_REACH = 2
 _CONJUNCTIONS = frozenset(("because", "if", "when", "unless", "before", "after", "until"))
 
-_POSSIBLE = frozenset(("may", "might", "could", "can"))
+_POSSIBLE = frozenset(("may", "might", "could"))  # "can" tells more often what a thing is able to do
 _BARE_VERBS = COMMON_VERBS | INSTRUCTIONS
 _LIGHT_KEYS = frozenset(word_key(word) for word in LIGHT_HEADS)
 _DENYING_KEYS = frozenset(word_key(word) for word in DENYING)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from workers.answer.sentences import split_sentences
 from workers.answer.verify.context import annotate
-from workers.answer.verify.lexicon import ANTONYMS, NEGATIVE_PREFIXES, REFERENCES
+from workers.answer.verify.lexicon import ANTONYMS, DETERMINERS, NEGATIVE_PREFIXES, REFERENCES
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, WORD, Token, normalise, tokenise, word_key
 
 # How many content words on each side tell which of several places in the evidence a word of the claim speaks of.
@@ -22,12 +22,16 @@ _ANTONYM_KEYS = {word_key(word): frozenset(word_key(other) for other in others) 
 
 @dataclass(slots=True)
 class Window:
-    """`keys` → the content tokens with that key; `units` number its sentences within the evidence."""
+    """`keys` → the content tokens with that key; `units` number its sentences within the evidence.
+
+    `modifiers` → by noun, the keys of the words right before it anywhere in the evidence, shared by all windows.
+    """
 
     tokens: list[Token]
     keys: dict[str, list[Token]]
     units: tuple[int, ...]
     refers: bool
+    modifiers: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -62,7 +66,26 @@ def read_evidence(texts: tuple[str, ...], passages: tuple[Hashable, ...]) -> Evi
             windows.append(_window(units[index - 1 : index + 1], (index - 1, index)))
             if index > 1 and tied[index - 1]:
                 windows.append(_window(units[index - 2 : index + 1], (index - 2, index - 1, index)))
+    modifiers: dict[str, set[str]] = {}
+    for unit in units:
+        for token in unit:
+            if token.kind == WORD and (before := modifier(unit, token)):
+                modifiers.setdefault(token.key, set()).add(before)
+    for window in windows:
+        window.modifiers = modifiers
     return Evidence(frozenset(each for each in verbatim if each), windows)
+
+
+def modifier(tokens: list[Token], noun: Token) -> str:
+    """The key of the word right before a noun that says which: "electric" in "an electric bicycle"; "" without one."""
+    at = place(tokens, noun)
+    before = tokens[at - 1] if at and not noun.breaks else None
+    # After a determiner or at the beginning: there no verb can stand between.
+    opens = at > 1 and tokens[at - 2].lower in DETERMINERS
+    opens = opens or at == 1 or (before is not None and bool(before.breaks))
+    if before is None or not opens or before.kind not in (WORD, NAME) or not before.content or before.key.startswith("%"):
+        return ""
+    return before.key
 
 
 def _is_term(sentence: str) -> bool:

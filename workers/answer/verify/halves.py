@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from itertools import permutations
 
-from workers.answer.verify.lexicon import AUXILIARIES, INSTRUCTIONS, UNITS
+from workers.answer.verify.lexicon import AUXILIARIES, DIRECTIONAL, INSTRUCTIONS, UNITS
 from workers.answer.verify.relations import is_verb
 from workers.answer.verify.tokens import CODE, NAME, NUMBER, Token, word_key
 
+_POSSESSIVE = frozenset(("its", "their", "his", "her", "which", "both"))
 PRONOUNS = frozenset(("it", "they", "this", "these", "you", "we", "he", "she", "that", "i"))
 # A sentence of more parallel pieces is a list; its tail counts as one.
 PIECES = 8
@@ -34,7 +35,7 @@ Offer = tuple[str, str]  # what kind of thing, and its key
 
 def crossed(claim: list[Token], window: list[Token]) -> bool:
     """Whether some piece of the claim joins halves of two parallel pieces of the evidence."""
-    pieces = _split(window)
+    pieces = parallel_pieces(window)
     if len(pieces) < 2:
         return False
     offers = [_offers(piece) for piece in pieces]
@@ -48,13 +49,18 @@ def crossed(claim: list[Token], window: list[Token]) -> bool:
             offers[index] |= {("lead", key) for key in near}
     counts = Counter(key for offer in offers for key in {key for _, key in offer})
     exclusive = [{(kind, key) for kind, key in offer if counts[key] == 1} for offer in offers]
+    subjects = _subjects(pieces, offers)
+    ways = [_ways(piece) for piece in pieces]
     understood = any(token.lower in PRONOUNS for token in claim[:3])
-    for part in _split(claim):
+    for part in parallel_pieces(claim):
         said = {_key(token) for token in part if token.content}
         rest = {key for kind, key in _offers(part) if kind == "rest"}
         lead = {key for kind, key in _offers(part) if kind == "lead"}
+        stated = not understood and (_has_verb(part) or part[0].lower not in DIRECTIONAL)
+        if stated and any(_replaces(said, lead, place, pieces, offers, exclusive, subjects) for place in range(len(pieces))):
+            return True
         for one, other in permutations(range(len(pieces)), 2):
-            if _joins(said, exclusive[one], exclusive[other], understood):
+            if _joins(said, exclusive[one], exclusive[other], understood) or _mixes(_ways(part), ways[one], ways[other]):
                 return True
             if leads[other] and verbs[other] and _finishes(said, rest, exclusive[one], exclusive[other]):
                 return True
@@ -63,6 +69,54 @@ def crossed(claim: list[Token], window: list[Token]) -> bool:
             if _borrows(said, lead & {key for _, key in exclusive[other]}, exclusive[one], leads[one]):
                 return True
     return False
+
+
+def _subjects(pieces: list[list[Token]], offers: list[set[Offer]]) -> list[set[str]]:
+    """Who each piece speaks of: its own subject, or that of the piece before it ("… and closes at six"); empty if a pronoun."""
+    found: list[set[str]] = []
+    for piece, offer in zip(pieces, offers, strict=True):
+        own = {key for kind, key in offer if kind == "lead" and not key.startswith("%")}
+        opening = [token.lower for token in piece if token.lower not in _JOINTS][:1]
+        if opening and opening[0] in PRONOUNS | _POSSESSIVE | _SUBORDINATING:
+            found.append(set())
+        elif own or not found:
+            found.append(own)
+        else:
+            found.append(set() if piece[0].breaks in (".", ";") else found[-1])
+    return found
+
+
+def _replaces(
+    said: set[str],
+    lead: set[str],
+    place: int,
+    pieces: list[list[Token]],
+    offers: list[set[Offer]],
+    exclusive: list[set[Offer]],
+    subjects: list[set[str]],
+) -> bool:
+    """What one piece alone says, under a subject out of another piece and without a word of its own subject."""
+    predicates = [{key for kind, key in offer if kind != "lead"} - lead for offer in exclusive]
+    if not (subjects[place] - said and predicates[place] & said):
+        return False
+    own = {key for _, key in offers[place]}
+    for other, offer in enumerate(offers):
+        foreign = {key for key in lead - subjects[place] - own if any(key == each for _, each in offer)}
+        if not foreign or not _same_sentence(pieces, place, other):
+            continue
+        speaks = any(kind in ("lead", "verb") for kind, _ in offer)
+        if other > place and not speaks:
+            continue  # "…, as well as by card" goes on with what was said
+        verb = {key for kind, key in offer if kind == "verb"}
+        # With the verb and other words of the piece that has this very subject it only borrows what the two share.
+        if not (foreign & subjects[other] and predicates[other] & said and (not verb or verb & said)):
+            return True
+    return False
+
+
+def _same_sentence(pieces: list[list[Token]], one: int, other: int) -> bool:
+    between = pieces[min(one, other) + 1 : max(one, other) + 1]
+    return one != other and not any(token.breaks == "." for piece in between for token in piece)
 
 
 def _borrows(said: set[str], foreign: set[str], one: set[Offer], lead: set[str]) -> bool:
@@ -93,6 +147,23 @@ def _joins(said: set[str], one: set[Offer], other: set[Offer], understood: bool)
     return bool(from_one) and bool(from_other)
 
 
+def _ways(piece: list[Token]) -> dict[str, set[str]]:
+    """After each preposition, what stands there: from → Vienna, to → Rome."""
+    found: dict[str, set[str]] = {}
+    for token in piece:
+        for preposition in token.prepositions & _PREPOSITIONS if token.content else ():
+            found.setdefault(preposition, set()).add(_key(token))
+    return found
+
+
+def _mixes(claim: dict[str, set[str]], one: dict[str, set[str]], other: dict[str, set[str]]) -> bool:
+    """ "From Vienna" of one piece with "on Sunday" of another, where each has its own of both."""
+    both = [way for way in claim if way in one and way in other and one[way] != other[way]]
+    first = any(claim[way] & (one[way] - other[way]) and not claim[way] & (other[way] - one[way]) for way in both)
+    second = any(claim[way] & (other[way] - one[way]) and not claim[way] & (one[way] - other[way]) for way in both)
+    return first and second
+
+
 def _key(token: Token) -> str:
     return f"{token.key} {token.unit}" if token.kind == NUMBER else token.key
 
@@ -105,17 +176,24 @@ def _kinds(offers: set[Offer]) -> set[str]:
     return {kind for kind, _ in offers}
 
 
-def _split(tokens: list[Token]) -> list[list[Token]]:
+def parallel_pieces(tokens: list[Token]) -> list[list[Token]]:
     """Pieces between joints, but only where both sides have something of a kind: a number, a verb, a name, a preposition."""
     pieces: list[list[Token]] = [[]]
     for index, token in enumerate(tokens):
         joint = token.breaks in (";", ".", ",") or token.lower in _JOINTS or token.lower == "which"
         if token.lower in _SUBORDINATING:
             joint = _has_verb(pieces[-1]) and _has_verb(_until_joint(tokens, index))
-        if joint and len(pieces) < PIECES and pieces[-1] and _parallel(pieces[-1], _until_joint(tokens, index)):
+        if joint and len(pieces) < PIECES and pieces[-1] and _separate(token, pieces[-1], _until_joint(tokens, index)):
             pieces.append([])
         pieces[-1].append(token)
     return [piece for piece in pieces if any(token.content for token in piece)]
+
+
+def _separate(token: Token, left: list[Token], right: list[Token]) -> bool:
+    """Whether two facts meet here: a full stop or a semicolon between two statements, or two sides of like kinds."""
+    if token.breaks in (";", ".") and all(sum(each.content for each in side) > 1 for side in (left, right)):
+        return True
+    return _parallel(left, right)
 
 
 def _until_joint(tokens: list[Token], index: int) -> list[Token]:

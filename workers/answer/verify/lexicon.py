@@ -93,6 +93,26 @@ LIGHT_HEADS = _words("""
 """)
 EXCEPTIVE = {"without": "without", "unless": "unless", "except": "except", "excluding": "except", "excepting": "except"}
 ONLY = _words("only solely exclusively merely")
+# Adverbs in -ly that may be left out: they comment, or count as quantifiers elsewhere. Also words that only look like adverbs.
+HARMLESS_ADVERBS = _words("""
+    only really simply easily quickly carefully actually basically usually generally normally typically commonly currently
+    directly automatically immediately additionally respectively specifically especially particularly obviously clearly freely
+    finally family supply apply reply rely assembly multiply comply imply likely friendly daily weekly monthly quarterly yearly
+    hourly early conveniently happily kindly possibly probably exactly merely solely exclusively mainly mostly
+    absolutely totally completely entirely highly extremely strongly greatly smoothly seamlessly perfectly
+    eventually namely recently previously originally shortly effectively essentially anomaly otherwise likewise
+""")
+# Words before a noun without which it stands for more, or for something else.
+LIMITING = _words("""
+    reverse reversed opposite former partial temporary provisional unused empty expired invalid inactive unpaid unread archived
+    duplicate hidden fake
+""")
+# Conditions that go without saying.
+CONDITION_FREE = _words("needed necessary possible applicable desired wish like prefer want required appropriate any")
+# Signs that a list is not given as the whole.
+PARTIAL_LISTS = _words(
+    "include includes including such example e.g among also like other others more etc both several some for-example"
+)
 MODALS = _heads("""
     must: must mustn't shall required requires require needs need necessary mandatory obligatory compulsory needed has-to
         have-to had-to obliged

@@ -34,6 +34,9 @@ _PHRASES = [
             "at-most",
         ),
         (r"\b(?:no|not) (?:less|fewer) than\b|\bat (?:the very )?least\b|\ba minimum of\b|\bminimum of\b", "at-least"),
+        # "The maximum size is 56 bytes" is "at most 56 bytes".
+        (r"\b(maximum|longest|largest)\b([^.;,\d]{0,40}\b(?:is|are|of)) (?=\d)", r"\1\2 at-most "),
+        (r"\b(minimum|shortest|smallest)\b([^.;,\d]{0,40}\b(?:is|are|of)) (?=\d)", r"\1\2 at-least "),
         (
             r"\b(?:more|greater|larger|longer|higher|older) than(?= (?:\S+ )?\d)|\bin excess of\b|\bover(?= \d)|\babove(?= \d)",
             "more-than",
