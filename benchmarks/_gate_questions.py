@@ -173,7 +173,7 @@ async def _ask(services: Services, site: Site, question: dict[str, Any]) -> dict
     *before, text = question["turns"]
     dialogue = [Message(id=new_id(), role="visitor", status="done", text=turn) for turn in before]
     asked = await query.build(services.vectors, text, dialogue)
-    hits = await retrieve.retrieve(services.database, workspace, assistant, asked)
+    asked, hits = await retrieve.retrieve(services.database, workspace, assistant, asked)
     selection = select(asked.vector, retrieve.candidates(hits), question=asked.text)
     evidence, _ = quotations(selection, hits)
     tokenizer = services.model.tokenizer

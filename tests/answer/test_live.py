@@ -43,7 +43,7 @@ async def show_evidence(chat: Chat, claimed: lookups.Claim) -> Message:
     services = chat.services
     answer = await load(services.database, claimed)
     asked = await build(services.vectors, answer.text, answer.dialogue)
-    hits = await retrieve(services.database, claimed.workspace_id, answer.assistant.id, asked)
+    asked, hits = await retrieve(services.database, claimed.workspace_id, answer.assistant.id, asked)
     selection = select(asked.vector, candidates(hits), question=asked.text)
     await publish.publish_evidence(services, answer, *publish.quotations(selection, hits))
     await publish.publish_sentence(services, answer, "Press the round button behind the lamp for two seconds.")

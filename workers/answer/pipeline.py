@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -118,9 +119,9 @@ async def _remember(services: Services, answer: Answer, memory: Memory, message:
 async def _write(services: Services, answer: Answer, remembered: asyncio.Task[Memory | None]) -> Message:
     """Route the message, and end the answer: the row is done when this returns."""
     asked = await query.build(services.vectors, answer.text, answer.dialogue)
-    answer.trace["query"] = asked.text
     if answer.message.evidence:
         # An earlier attempt has shown evidence: what a reader has seen is kept, and worded on.
+        asked = replace(asked, text=answer.trace.get("query") or asked.text)
         reading = asyncio.create_task(_read(services, answer, remembered, answer.message.evidence))
         try:
             return await _worded(services, answer, asked, reading)
@@ -128,7 +129,7 @@ async def _write(services: Services, answer: Answer, remembered: asyncio.Task[Me
             reading.cancel()
     earlier = [message.text for message in answer.dialogue if message.role == "visitor"]
     way = await route.choose(services.vectors, answer.text, asked.question_vector, earlier)
-    answer.trace["route"] = {"way": way.way, "reason": way.reason, "follow_up": round(asked.follow_up, 3)}
+    answer.trace["route"] = {"way": way.way, "reason": way.reason}
     if way.way == "noted":
         memory = None if way.small_talk else await remembered
         sentence = await own.acknowledgement(services, answer, memory, way)
@@ -153,9 +154,11 @@ async def _from_memory(services: Services, answer: Answer, way: Route, remembere
 async def _grounded(services: Services, answer: Answer, asked: Query, remembered: asyncio.Task[Memory | None]) -> Message:
     """Search, select, and show the evidence as soon as it is safe to."""
     claim = answer.claim
-    hits = await retrieve.retrieve(
+    asked, hits = await retrieve.retrieve(
         services.database, claim.workspace_id, answer.assistant.id, asked, cited=retrieve.last_cited(answer.dialogue)
     )
+    answer.trace["query"] = asked.text
+    answer.trace["route"]["follow_up"] = round(asked.follow_up, 3)
     selection = select(asked.vector, retrieve.candidates(hits), question=asked.text)
     gate = gates.first({**selection.features, **retrieve.features(hits)})
     _trace_search(answer, hits, selection, gate)

@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.content.models import VECTOR_SIZE
 from app.content.search import Hit, hybrid, passages_by_id
 from app.conversations.models import Message
 from app.db.session import Database
-from workers.answer.query import Query
+from workers.answer.query import Query, decide
 from workers.answer.select import PassageCandidate
 
 LIMIT = 12
@@ -23,14 +24,30 @@ NEAREST_COSINE = 0.1
 
 async def retrieve(
     database: Database, workspace_id: UUID, assistant_id: UUID, query: Query, *, cited: Sequence[UUID] = ()
-) -> list[Hit]:
-    """At most LIMIT passages by hybrid search, best first, then those of `cited` that it did not find."""
-    vector = query.vector.tolist()
+) -> tuple[Query, list[Hit]]:
+    """How the message is to be read, and at most LIMIT passages by hybrid search, best first, then those of `cited` not found.
+
+    A message that may follow another is searched both ways; what is found decides (query.decide).
+    """
     async with database.transaction(workspace_id) as session:
-        hits = await hybrid(session, assistant_id, query=query.text, vector=vector, limit=LIMIT)
+        hits = await _search(session, assistant_id, query)
+        if query.joined is not None:
+            together = await _search(session, assistant_id, query.joined)
+            chosen = decide(query, _best(hits), _best(together))
+            hits = together if chosen.text == query.joined.text else hits
+            query = chosen
         found = {hit.passage_id for hit in hits}
+        vector = query.vector.tolist()
         hits += await passages_by_id(session, assistant_id, [one for one in cited if one not in found], vector=vector)
-    return hits
+    return query, hits
+
+
+async def _search(session: AsyncSession, assistant_id: UUID, query: Query) -> list[Hit]:
+    return await hybrid(session, assistant_id, query=query.text, vector=query.vector.tolist(), limit=LIMIT)
+
+
+def _best(hits: Sequence[Hit]) -> float:
+    return max((hit.vector_score for hit in hits), default=0.0)
 
 
 def last_cited(dialogue: Sequence[Message]) -> list[UUID]:
@@ -75,7 +92,7 @@ def nearest_pages(hits: Sequence[Hit]) -> list[dict[str, Any]]:
 
 def features(hits: Sequence[Hit]) -> dict[str, float]:
     """What retrieval says of its own success, for the gate; selection's features say the rest."""
-    nearest = max((hit.vector_score for hit in hits), default=0.0)
+    nearest = _best(hits)
     return {
         "text_rank": min(1.0, max((hit.text_rank for hit in hits), default=0.0)),
         # Vectors and words agree on the best passage.

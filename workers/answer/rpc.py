@@ -65,8 +65,8 @@ async def _reply(services: Services, request: Request) -> dict[str, Any]:
         return {"vector": [round(float(number), 6) for number in vector]}
     if request.kind != "retrieve" or request.workspace_id is None or request.assistant_id is None:
         return {"error": f"unknown kind of request {request.kind!r}, or no workspace and assistant named"}
-    asked = Query(text, vector, vector, 0.0)
-    hits = await retrieve.retrieve(services.database, request.workspace_id, request.assistant_id, asked)
+    asked = Query(text, vector, vector)
+    _, hits = await retrieve.retrieve(services.database, request.workspace_id, request.assistant_id, asked)
     return {"passages": [_passage(hit, asked) for hit in hits]}
 
 
