@@ -91,6 +91,26 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def web_server(services: Services, application: Edge, **options: Any) -> Server:
+    """A server for one origin, as every web process runs it; `options` are further ones of uvicorn's."""
+    proxies = services.settings.trusted_proxies
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # uvicorn would believe the header from 127.0.0.1 alone: from a local program, and from no real proxy.
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ws="none",
+        **options,
+    )
+    return Server(config, services)
+
+
 def _listen(host: str, port: int, variable: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -128,19 +148,7 @@ async def _stay_alive(services: Services) -> None:
 async def serve(chosen: Settings, sockets: tuple[socket.socket, socket.socket]) -> None:
     """Serve both origins until SIGTERM or SIGINT."""
     async with open_services(chosen) as services:
-        servers = []
-        for make in (create_visitor_app, create_dashboard_app):
-            config = uvicorn.Config(
-                make(services),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                ws="none",
-            )
-            servers.append(Server(config, services))
+        servers = [web_server(services, make(services)) for make in (create_visitor_app, create_dashboard_app)]
         loop = asyncio.get_running_loop()
 
         def end(sig: int) -> None:
@@ -158,6 +166,7 @@ async def serve(chosen: Settings, sockets: tuple[socket.socket, socket.socket]) 
 
 
 def main() -> None:
+    """Listen first, so that a port in use is told before anything else is opened."""
     try:
         chosen = settings()
     except SettingsError as error:

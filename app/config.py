@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -40,6 +41,7 @@ class Settings:
     dashboard_port: int = 8461
     visitor_origin: str = ""  # as a browser sees it, e.g. https://ask.example.org; empty: http://host:visitor_port
     dashboard_origin: str = ""
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For names the visitor; empty: nobody's
     allow_private: tuple[str, ...] = ()  # exact host:port targets that the outbound client may reach though private
     generators: int = 1
     generator_slots: int = 4  # conversations that share one forward pass
@@ -99,6 +101,13 @@ class Settings:
         for target in self.allow_private:
             if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d+", target):
                 raise SettingsError(f"RETORT_ALLOW_PRIVATE holds {target!r}; write host:port, several with commas.")
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise SettingsError(
+                    f"RETORT_TRUSTED_PROXIES holds {proxy!r}; write addresses or networks such as 10.0.0.2 or 172.18.0.0/16."
+                ) from None
         if self.log_format not in ("json", "console"):
             raise SettingsError("RETORT_LOG_FORMAT must be json or console.")
         if self.generators < 1 or self.generator_slots < 1 or self.threads < 1 or self.queue_limit < 1:

@@ -28,7 +28,7 @@ from app.conversations.schemas import (
 from app.db import lookups
 from app.http.problems import Problem
 from app.http.rate_limit import MESSAGES_ADDRESS, MESSAGES_VISITOR, SESSIONS_ADDRESS
-from app.http.routing import answers, client_address, provide_services, provide_visitor
+from app.http.routing import IdempotencyKey, answers, client_address, provide_services, provide_visitor
 from app.http.services import Services
 from app.security import origins, tokens
 from app.security.guards import visitor_guard
@@ -36,7 +36,6 @@ from app.security.tokens import VisitorClaims
 
 Resume = Annotated[str | None, Parameter(header="Last-Event-ID", required=False, max_length=64)]
 ResumeQuery = Annotated[str | None, Parameter(query="last_event_id", required=False, max_length=64)]
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key", required=False, max_length=200)]
 PREFLIGHT_SECONDS = "600"
 
 

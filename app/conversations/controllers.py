@@ -14,14 +14,14 @@ from sqlalchemy.orm import undefer
 
 from app.assistants.controllers import existing
 from app.chat import posting
-from app.chat.controllers import IdempotencyKey, Resume, ResumeQuery
+from app.chat.controllers import Resume, ResumeQuery
 from app.conversations import service
 from app.conversations.models import Conversation, Message, Visitor
 from app.conversations.schemas import ConversationOut, MessageOut, NewMessage, PostedOut, TracedMessageOut
 from app.conversations.views import message_view
 from app.http.problems import Problem, not_found
 from app.http.rate_limit import MESSAGES_CALLER
-from app.http.routing import answers, provide_caller, provide_services
+from app.http.routing import IdempotencyKey, answers, provide_caller, provide_services
 from app.http.services import Services
 from app.security.guards import Caller, member_guard
 

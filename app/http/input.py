@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+KEY_LENGTH = 200  # characters of an idempotency key
+
 
 def _texts(value: Any) -> Iterable[str]:
     if isinstance(value, str):
@@ -21,3 +23,8 @@ class Input(msgspec.Struct, forbid_unknown_fields=True):
         for name in self.__struct_fields__:
             if any("\x00" in text for text in _texts(getattr(self, name))):
                 raise ValueError(f"{name} holds a NUL")
+
+
+def usable_key(key: str) -> bool:
+    """Whether an Idempotency-Key can be kept: 1 to 200 printable characters."""
+    return 0 < len(key) <= KEY_LENGTH and key.isprintable()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request
 from litestar.openapi import ResponseSpec
+from litestar.params import Parameter
 
+from app.http.input import KEY_LENGTH
 from app.http.services import Services, services_of
 from app.security.guards import Caller
 from app.security.tokens import VisitorClaims
+
+IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key", required=False, max_length=KEY_LENGTH)]
 
 
 async def provide_services(request: Request) -> Services:
@@ -30,5 +34,5 @@ def answers(status: int, shape: Any, description: str = "As documented") -> dict
 
 
 def client_address(request: Request) -> str:
-    """The peer, or what a trusted proxy says of it (uvicorn's FORWARDED_ALLOW_IPS)."""
+    """The peer, or what one of RETORT_TRUSTED_PROXIES says of it: uvicorn has put it here (app.asgi.web_server)."""
     return request.client.host if request.client else "unknown"

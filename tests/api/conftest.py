@@ -13,12 +13,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-import uvicorn
 from redis.asyncio import Redis
 
 from app.accounts import service as accounts
 from app.accounts.models import Member
-from app.asgi import Server, create_dashboard_app, create_visitor_app
+from app.asgi import create_dashboard_app, create_visitor_app, web_server
 from app.config import Settings
 from app.conversations import events
 from app.conversations.models import Message
@@ -53,19 +52,8 @@ async def serving(settings: Settings) -> AsyncIterator[Web]:
     """Both origins on free ports of 127.0.0.1."""
     settings = replace(settings, visitor_port=free_port(), dashboard_port=free_port())
     async with open_services(settings) as services:
-        servers = []
-        for make, port in ((create_visitor_app, settings.visitor_port), (create_dashboard_app, settings.dashboard_port)):
-            config = uvicorn.Config(
-                make(services),
-                host="127.0.0.1",
-                port=port,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="none",
-            )
-            servers.append(Server(config, services))
+        applications = ((create_visitor_app, settings.visitor_port), (create_dashboard_app, settings.dashboard_port))
+        servers = [web_server(services, make(services), host="127.0.0.1", port=port) for make, port in applications]
         running = [asyncio.create_task(server.serve()) for server in servers]
         await until(lambda: all(server.started for server in servers))
         yield Web(services, settings, settings.visitor_url, settings.dashboard_url)
