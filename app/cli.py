@@ -61,6 +61,7 @@ def doctor(as_json: Json = False) -> None:
 def migrate(revision: Annotated[str, typer.Option(help="Where to: head, base, or -1 for one step back.")] = "head") -> None:
     """Bring the database of RETORT_DATABASE_URL to this release's schema (`retort up` does it by itself)."""
     import psycopg
+    from alembic.util.exc import CommandError
 
     from app.config import Settings
     from app.db.migrate import migrate as run
@@ -70,7 +71,7 @@ def migrate(revision: Annotated[str, typer.Option(help="Where to: head, base, or
         raise Problem("RETORT_ADMIN_DATABASE_URL is not set: migrating needs a superuser's URL (roles, extension, tables).")
     try:
         run(settings.admin_database_url, settings.database_url, revision)
-    except (psycopg.Error, ValueError) as error:
+    except (psycopg.Error, CommandError, ValueError) as error:
         raise Problem(f"The database cannot be migrated: {' '.join(str(error).split())}") from error
     typer.echo(f"The database is at {revision}.")
 
@@ -155,16 +156,76 @@ def ask(
     typer.echo(f"(conversation {answer.conversation_id}, {answer.total_ms / 1000:.1f} s)")
 
 
+Email = Annotated[str, typer.Argument(help="The member's e-mail address.")]
+
+
 @app.command()
-def owner(email: Annotated[str, typer.Argument(help="The member's e-mail address.")]) -> None:
-    """Print a one-time sign-in for a member; an unknown address becomes the owner of a new workspace."""
+def owner(
+    email: Email,
+    assistant: Annotated[str | None, typer.Option(help="What the workspace's first assistant is called.")] = None,
+    slug: Annotated[str | None, typer.Option(help="Its short name in addresses; made from its name by default.")] = None,
+) -> None:
+    """Print a one-time sign-in for a member; an unknown address becomes the owner of a new workspace with an assistant."""
     import asyncio
 
-    from app.operate.local import settings_here, sign_in
+    from app.operate.local import settings_here
+    from app.operate.people import sign_in
 
-    address, created = asyncio.run(sign_in(settings_here(), email))
+    address, created, made = asyncio.run(sign_in(settings_here(), email, assistant, slug))
+    if made:
+        typer.echo(f"The workspace has an assistant now; its slug is {made}.")
     typer.echo(f"{'A workspace was made for' if created else 'Sign-in for'} {email}, good once, for 24 hours:")
     typer.echo(address)
+
+
+key = typer.Typer(help="Make, list and revoke the API keys of a member's workspace.", no_args_is_help=True)
+app.add_typer(key, name="key")
+
+
+@key.command("create")
+def create_key(
+    email: Email,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "made by retort key",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, ask or write; several by repeating. All three by default.")
+    ] = None,
+) -> None:
+    """Print a new key that acts for this member. It is shown this once: put it into RETORT_API_KEY."""
+    import asyncio
+
+    from app.operate import people
+    from app.operate.local import settings_here
+
+    typer.echo(asyncio.run(people.create_key(settings_here(), email, name, scope or ["read", "ask", "write"])))
+
+
+@key.command("list")
+def list_keys(email: Email, as_json: Json = False) -> None:
+    """Print the keys in use, without their secrets."""
+    import asyncio
+
+    from app.operate import people
+    from app.operate.local import settings_here
+
+    keys = asyncio.run(people.list_keys(settings_here(), email))
+    if as_json:
+        typer.echo(json.dumps(keys, ensure_ascii=False))
+        return
+    for one in keys:
+        used = str(one["last_used_at"] or "never")[:16]
+        typer.echo(f"{one['prefix']}…  {one['member']}  {','.join(one['scopes'])}  last used {used}  {one['name']}")
+
+
+@key.command("revoke")
+def revoke_key(email: Email, which: Annotated[str, typer.Argument(help="The key's prefix (rk_…) or id.")]) -> None:
+    """End a key at once, and for good."""
+    import asyncio
+
+    from app.operate import people
+    from app.operate.local import settings_here
+
+    name = asyncio.run(people.revoke_key(settings_here(), email, which.rstrip("…")))
+    typer.echo(f"Revoked: {name}")
 
 
 @app.command(hidden=True)
@@ -198,7 +259,18 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
+def _check_arguments() -> None:
+    """The system hands over bytes; those that are no UTF-8 arrive as half characters, which nothing behind here can take."""
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            fail(f"{os.fsencode(argument)!r} is not text in UTF-8; write it again in a terminal that uses UTF-8.")
+
+
 def main() -> None:
+    """The command line: whatever a person can mend is one line on stderr and exit code 1."""
+    _check_arguments()
     try:
         app()
     except (Problem, EmbeddedError, SettingsError) as problem:

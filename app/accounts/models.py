@@ -50,6 +50,7 @@ class MemberSession(TenantRow):
     member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="CASCADE"), index=True)
     token_hash: Mapped[str] = mapped_column(Text, unique=True)
     csrf_token: Mapped[str] = mapped_column(Text)
+    by_link: Mapped[bool] = mapped_column(server_default="false")  # opened by a one-time link, not by a password
     expires_at: Mapped[datetime]
 
 

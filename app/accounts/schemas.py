@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from app.accounts.service import PASSWORD_LENGTH, PASSWORD_LIMIT
+from app.accounts.service import KEY_NAME_LENGTH, PASSWORD_LENGTH, PASSWORD_LIMIT
 from app.http.input import Input
 
 
@@ -20,7 +20,36 @@ class SignInByLink(Input):
 
 
 class NewPassword(Input):
+    """`current_password` is asked for when one is set, but for an hour after a sign-in by link."""
+
     password: Annotated[str, Meta(min_length=PASSWORD_LENGTH, max_length=PASSWORD_LIMIT)]
+    current_password: Annotated[str, Meta(max_length=PASSWORD_LIMIT)] | None = None
+
+
+class NewApiKey(Input):
+    name: Annotated[str, Meta(min_length=1, max_length=KEY_NAME_LENGTH, examples=["our website's build"])]
+    scopes: Annotated[list[Literal["read", "write", "ask"]], Meta(min_length=1, max_length=3, examples=[["read", "ask"]])]
+
+
+class ApiKeyOut(Struct):
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    member: str
+    created_at: str
+    last_used_at: str | None
+
+
+class ApiKeyPage(Struct):
+    items: list[ApiKeyOut]
+    next_cursor: str | None
+
+
+class NewApiKeyOut(ApiKeyOut, kw_only=True):
+    """`key` is the secret, shown this once."""
+
+    key: str
 
 
 class MemberOut(Struct):

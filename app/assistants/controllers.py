@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from litestar import Controller, get, patch, post
 from litestar.di import Provide
@@ -10,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.assistants import service
 from app.assistants.models import Assistant
-from app.assistants.schemas import AssistantChange, AssistantOut, AssistantPage, Found, Search
+from app.assistants.schemas import AssistantChange, AssistantOut, AssistantPage, Found, NewAssistant, Search
 from app.content import retrieval
-from app.http.paging import page
-from app.http.problems import not_found
-from app.http.routing import answers, provide_caller, provide_services
+from app.http.input import KEY_LENGTH, usable_key
+from app.http.paging import LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page
+from app.http.problems import Problem, not_found
+from app.http.routing import IdempotencyKey, answers, provide_caller, provide_services
 from app.http.services import Services
 from app.security.guards import Caller, member_guard
 
@@ -34,11 +37,29 @@ class AssistantController(Controller):
     security = [{"session": []}, {"key": []}]  # noqa: RUF012
 
     @get("/", operation_id="listAssistants", responses=answers(200, AssistantPage))
-    async def index(self, services: Services, caller: Caller) -> dict[str, Any]:
+    async def index(self, services: Services, caller: Caller, limit: Limit = LIMIT, cursor: Cursor = None) -> dict[str, Any]:
+        after = decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None
         async with services.database.transaction(caller.workspace_id) as session:
-            assistants = await service.list_assistants(session)
+            assistants = await service.list_assistants(session, limit, after)
+            more, assistants = len(assistants) > limit, assistants[:limit]
             sources = await service.source_ids(session, [a.id for a in assistants])
-        return page([service.member_view(a, sources[a.id]) for a in assistants])
+        views = [service.member_view(a, sources[a.id]) for a in assistants]
+        return page(views, encode_cursor(assistants[-1].created_at, assistants[-1].id) if more else None)
+
+    @post("/", operation_id="createAssistant", responses=answers(201, AssistantOut), opt={"needs": "write"})
+    async def create(
+        self, services: Services, caller: Caller, data: NewAssistant, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
+        """Without a slug one is made from the name. The same Idempotency-Key gives the same assistant."""
+        if idempotency_key is not None and not usable_key(idempotency_key):
+            title, detail = "The Idempotency-Key is not usable", f"Send 1 to {KEY_LENGTH} printable characters."
+            raise Problem(400, "idempotency-key-invalid", title, detail)
+        async with services.database.transaction(caller.workspace_id) as session:
+            made = await service.create_once(
+                session, caller.workspace_id, name=data.name, slug=data.slug, idempotency_key=idempotency_key
+            )
+            sources = await service.source_ids(session, [made.id])
+        return service.member_view(made, sources[made.id])
 
     @get("/{assistant:str}", operation_id="readAssistant", summary="By id or slug", responses=answers(200, AssistantOut))
     async def read(self, services: Services, caller: Caller, assistant: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Text, func
+from sqlalchemy import CheckConstraint, ForeignKey, Text, UniqueConstraint, func
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,7 +16,10 @@ DEFAULT_BRAND = "#0b6e63"
 
 class Assistant(TenantRow):
     __tablename__ = "assistants"
-    __table_args__ = (CheckConstraint("mode IN ('wording', 'evidence')", name="mode"),)
+    __table_args__ = (
+        CheckConstraint("mode IN ('wording', 'evidence')", name="mode"),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+    )
     slug: Mapped[str] = mapped_column(Text, unique=True)
     name: Mapped[str] = mapped_column(Text)
     persona: Mapped[str] = mapped_column(Text)  # the system message that the state has read first
@@ -31,6 +34,7 @@ class Assistant(TenantRow):
     mode: Mapped[str] = mapped_column(Text, server_default="wording")  # evidence: no wording is generated at all
     version: Mapped[int] = mapped_column(server_default="1")  # raised when the persona changes: its prefix state is made anew
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    idempotency_key: Mapped[str | None] = mapped_column(Text)  # of the POST that made it
 
 
 class AssistantSource(Base):

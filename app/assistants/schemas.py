@@ -46,6 +46,11 @@ class AssistantPage(Struct):
     next_cursor: str | None
 
 
+class NewAssistant(Input):
+    name: Annotated[str, Meta(min_length=1, max_length=80, examples=["Acme docs"])]
+    slug: Annotated[str, Meta(min_length=1, max_length=60, examples=["acme-docs"])] | None = None
+
+
 class ContactChange(Input):
     email: str | UnsetType | None = UNSET
     url: str | UnsetType | None = UNSET
@@ -66,6 +71,7 @@ class AssistantChange(Input):
     contact: ContactChange | UnsetType = UNSET
 
     def columns(self) -> dict[str, Any]:
+        """The given fields under the names of the assistant's columns."""
         given = {name: getattr(self, name) for name in self.__struct_fields__ if getattr(self, name) is not UNSET}
         contact = given.pop("contact", None)
         if contact is not None:

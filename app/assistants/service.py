@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts.service import free_slug, slugify
 from app.assistants import brand
 from app.assistants.models import DEFAULT_BRAND, Assistant, AssistantSource
+from app.db import lookups
 from app.db.ids import new_id
 
 TONES = ("plain", "friendly", "formal")
@@ -33,6 +37,20 @@ class AssistantError(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class SlugTaken(AssistantError):
+    """Another assistant, of whatever workspace, has this public address."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__("slug", f"{slug} is another assistant's address already. Choose another one.")
+
+
+class KeyReused(AssistantError):
+    """An idempotency key came again with another request."""
+
+    def __init__(self) -> None:
+        super().__init__("name", "The key belongs to another assistant. Send a new key with a new assistant.")
 
 
 def normal_origin(value: str) -> str:
@@ -69,9 +87,9 @@ def checked(values: dict[str, Any]) -> dict[str, Any]:
     if "brand_color" in result and not brand.is_colour(result["brand_color"]):
         raise AssistantError("brand_color", "Write a colour as #rrggbb.")
     if result.get("contact_email") and not re.fullmatch(r"[^@\s]+@[^@\s]+", result["contact_email"]):
-        raise AssistantError("contact_email", "Write an e-mail address, or nothing.")
+        raise AssistantError("contact.email", "Write an e-mail address, or nothing.")
     if result.get("contact_url") and not re.fullmatch(r"https?://[^\s]+", result["contact_url"]):
-        raise AssistantError("contact_url", "Write an address that begins with https://, or nothing.")
+        raise AssistantError("contact.url", "Write an address that begins with https://, or nothing.")
     if "suggested_questions" in result:
         questions = [q.strip() for q in result["suggested_questions"] if q.strip()]
         if len(questions) > QUESTIONS or any(len(q) > 200 for q in questions):
@@ -91,8 +109,8 @@ async def create_assistant(
     session: AsyncSession,
     workspace_id: UUID,
     *,
-    slug: str,
     name: str,
+    slug: str | None = None,
     persona: str | None = None,
     greeting: str = "What would you like to look up?",
     intro: str = "",
@@ -103,8 +121,15 @@ async def create_assistant(
     suggested_questions: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     mode: str = "wording",
+    idempotency_key: str | None = None,
 ) -> Assistant:
-    """Create an assistant; its slug is unique over all workspaces, because it is its public address. Raises AssistantError."""
+    """Create an assistant; its slug is unique over all workspaces, because it is its public address.
+
+    Without a slug one is made from the name. Raises AssistantError, SlugTaken.
+    """
+    if slug is None:
+        slug = slugify(name, "assistant")
+        slug = free_slug(slug) if await lookups.assistant_by_slug(session, slug) else slug
     if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?", slug):
         raise AssistantError("slug", f"{slug!r} is no slug: 1 to 60 of a-z, 0-9 and -.")
     values = checked(
@@ -122,10 +147,36 @@ async def create_assistant(
             "mode": mode,
         }
     )
-    assistant = Assistant(id=new_id(), workspace_id=workspace_id, slug=slug, version=1, **values)
-    session.add(assistant)
-    await session.flush()
+    values |= {"slug": slug, "version": 1, "idempotency_key": idempotency_key}
+    try:
+        async with session.begin_nested():
+            assistant = Assistant(id=new_id(), workspace_id=workspace_id, **values)
+            session.add(assistant)
+            await session.flush()
+    except IntegrityError:
+        raise SlugTaken(slug) from None
     return assistant
+
+
+async def create_once(
+    session: AsyncSession, workspace_id: UUID, *, name: str, slug: str | None, idempotency_key: str | None
+) -> Assistant:
+    """Create an assistant, or give the one that this key made before. Raises AssistantError, SlugTaken, KeyReused."""
+    if idempotency_key is None:
+        return await create_assistant(session, workspace_id, name=name, slug=slug)
+    made_before = select(Assistant).where(Assistant.idempotency_key == idempotency_key)
+    found = (await session.execute(made_before)).scalar_one_or_none()
+    if found is None:
+        try:
+            return await create_assistant(session, workspace_id, name=name, slug=slug, idempotency_key=idempotency_key)
+        except SlugTaken:
+            # By somebody else, or by this very request, sent twice at the same time.
+            found = (await session.execute(made_before)).scalar_one_or_none()
+            if found is None:
+                raise
+    if found.name != name.strip() or slug not in (None, found.slug):
+        raise KeyReused
+    return found
 
 
 async def update_assistant(session: AsyncSession, assistant: Assistant, changes: dict[str, Any]) -> Assistant:
@@ -149,11 +200,16 @@ async def find_assistant(session: AsyncSession, id_or_slug: str) -> Assistant | 
     return (await session.execute(select(Assistant).where(condition))).scalar_one_or_none()
 
 
-async def list_assistants(session: AsyncSession) -> list[Assistant]:
-    return list((await session.execute(select(Assistant).order_by(Assistant.created_at, Assistant.id))).scalars())
+async def list_assistants(session: AsyncSession, limit: int, after: tuple[datetime, UUID] | None = None) -> list[Assistant]:
+    """The workspace's assistants, oldest first, after a cursor's: one more than `limit` when there are more."""
+    query = select(Assistant).order_by(Assistant.created_at, Assistant.id).limit(limit + 1)
+    if after is not None:
+        query = query.where(tuple_(Assistant.created_at, Assistant.id) > tuple_(*after))
+    return list((await session.execute(query)).scalars())
 
 
 async def source_ids(session: AsyncSession, assistant_ids: Sequence[UUID]) -> dict[UUID, list[UUID]]:
+    """Which sources each of these assistants answers from."""
     found: dict[UUID, list[UUID]] = {assistant: [] for assistant in assistant_ids}
     rows = await session.execute(
         select(AssistantSource.assistant_id, AssistantSource.source_id)

@@ -65,6 +65,7 @@ class Message(TenantRow):
     )  # what is read: a visitor's words, or wording and evidence as Markdown
     reply_to: Mapped[UUID | None] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"))  # the visitor's message answered
     idempotency_key: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)  # of the call that queued this answer: web and generator log it
 
     # What an answer is made of (docs/api.md gives the shapes).
     kind: Mapped[str | None] = mapped_column(Text)

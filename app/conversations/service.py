@@ -21,9 +21,9 @@ from app.conversations import events
 from app.conversations.models import Conversation, Message, Visitor
 from app.conversations.views import OPEN, message_text, message_view
 from app.db.ids import new_id
+from app.http.input import KEY_LENGTH, usable_key
 
 MESSAGE_LENGTH = 4000  # characters, after trimming
-KEY_LENGTH = 200  # characters of an idempotency key
 # A bus that hangs must not hold up a visitor whose message is already stored.
 ANNOUNCE_SECONDS = 1.0
 
@@ -143,7 +143,7 @@ async def post_message(
     The epoch rises, and answers of the conversation that are still being written are superseded by the new one.
     """
     text = check_text(text)
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= KEY_LENGTH and idempotency_key.isprintable()):
+    if idempotency_key is not None and not usable_key(idempotency_key):
         raise MessageRefused(
             "idempotency-key-invalid", "The Idempotency-Key is not usable", f"Send 1 to {KEY_LENGTH} printable characters.", 400
         )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from litestar.params import Parameter
 
 from app.http.problems import Problem
 
 LIMIT = 50
 MOST = 200
+
+Limit = Annotated[int, Parameter(ge=1, le=MOST, required=False)]
+Cursor = Annotated[str | None, Parameter(max_length=4000, required=False)]
 
 
 def encode_cursor(*values: Any) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.accounts.service import AccountError
-from app.assistants.service import AssistantError
+from app.assistants.service import AssistantError, KeyReused, SlugTaken
 from app.conversations.service import MessageRefused
 from app.http import html as pages
 from app.http.outbound import TargetError
@@ -151,6 +151,10 @@ HANDLERS: ExceptionHandlersMap = {
     MessageRefused: lambda request, e: respond(request, Problem(e.status, e.code, e.title, e.detail, field="text")),
     AssistantError: lambda request, e: respond(
         request, Problem(422, "assistant-invalid", "The assistant cannot be changed so", str(e), field=e.field)
+    ),
+    SlugTaken: lambda request, e: respond(request, Problem(409, "slug-taken", "This address is taken", str(e), field=e.field)),
+    KeyReused: lambda request, e: respond(
+        request, Problem(409, "idempotency-key-reused", "The Idempotency-Key was used before", str(e))
     ),
     AccountError: lambda request, e: respond(request, Problem(422, "account-invalid", "This cannot be saved", str(e))),
     TargetError: lambda request, e: respond(request, Problem(422, e.code, "This address cannot be read", e.detail, field="url")),

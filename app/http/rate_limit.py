@@ -66,8 +66,11 @@ MESSAGES_CALLER = Limit("message-caller", 120, 600)
 SESSIONS_ADDRESS = Limit("session-address", 60, 60)
 READS_VISITOR = Limit("read-visitor", 120, 240)
 CALLS_CALLER = Limit("call-caller", 300, 1200)
-SIGN_IN_EMAIL = Limit("sign-in-email", 5, 2)
+# One address guesses slowly at one member. The limit of the member alone is wide: a narrow one would lock its owner out.
+SIGN_IN_PAIR = Limit("sign-in-pair", 5, 2)
 SIGN_IN_ADDRESS = Limit("sign-in-address", 30, 20)
+SIGN_IN_EMAIL = Limit("sign-in-email", 100, 20)
+PASSWORD_MEMBER = Limit("password-member", 5, 2)
 
 
 @dataclass(frozen=True, slots=True)

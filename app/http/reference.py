@@ -47,7 +47,10 @@ PROBLEM = {
 SCHEMES: dict[str, SecurityScheme | Reference] = {
     "visitor": SecurityScheme(type="http", scheme="bearer", description="A visitor's token, from POST /widget/v1/session"),
     "session": SecurityScheme(
-        type="apiKey", name="retort_session", security_scheme_in="cookie", description="A member's session"
+        type="apiKey",
+        name="retort_session",
+        security_scheme_in="cookie",
+        description="A member's session; under https its name begins with __Host-",
     ),
     "key": SecurityScheme(type="http", scheme="bearer", description="An API key: rk_…"),
 }

@@ -1,6 +1,6 @@
 """The routes that both OpenAPI and the two applications are made of."""
 
-from app.accounts.controllers import AccountController, SignInController
+from app.accounts.controllers import AccountController, KeyController, SignInController
 from app.assistants.controllers import AssistantController
 from app.chat.controllers import SessionController, VisitorController
 from app.content.controllers import DocumentController, SourceController
@@ -11,6 +11,7 @@ VISITORS = (SessionController, VisitorController)
 MEMBERS = (
     SignInController,
     AccountController,
+    KeyController,
     AssistantController,
     SourceController,
     DocumentController,

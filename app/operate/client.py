@@ -109,7 +109,12 @@ def connect(environment: Mapping[str, str] | None = None) -> Api:
         raise Problem(
             f"There is no API key in {data / KEY_FILE}; start Retort with `make up`, or set RETORT_URL and RETORT_API_KEY."
         )
-    return Api(url, key)
+    if not key.isascii() or not key.isprintable():
+        raise Problem("RETORT_API_KEY is no API key; one begins with rk_ and is printed by `retort key create`.")
+    try:
+        return Api(url, key)
+    except (httpx.InvalidURL, UnicodeError):
+        raise Problem(f"RETORT_URL is no address: {url!a}; write for example http://127.0.0.1:8461.") from None
 
 
 def _read_key(data: Path) -> str:

@@ -12,6 +12,7 @@ from app.accounts import service as accounts
 from app.accounts.models import Member
 from app.assistants import service as assistants
 from app.config import Settings
+from app.db import lookups
 from app.db.session import Database
 from app.embedded.secrets import write_private
 from app.operate import ROOT, Problem
@@ -53,7 +54,8 @@ async def install(settings: Settings, owner_email: str = OWNER_EMAIL) -> Install
                     "the folder holds files of two installations. Restore it from one backup."
                 )
             key = key_file.read_text().strip() if key_file.exists() else ""
-            if not key:
+            # Whoever revoked it meant the key that is out there; this machine's commands get another one.
+            if not key or await lookups.api_key(session, accounts.hash_token(key)) is None:
                 key = await accounts.create_api_key(session, member, "retort on this machine", accounts.SCOPES)
             token = await accounts.create_sign_in_link(session, member)
         write_private(key_file, key + "\n")

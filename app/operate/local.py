@@ -10,11 +10,7 @@ from collections.abc import Mapping
 
 import redis
 
-from app.accounts import service as accounts
-from app.accounts.models import Member
 from app.config import Settings
-from app.db import lookups
-from app.db.session import Database
 from app.embedded import APP_ROLE, Secrets
 from app.embedded.postgres import DATABASE
 from app.embedded.secrets import write_private
@@ -51,30 +47,6 @@ def settings_here(environment: Mapping[str, str] | None = None) -> Settings:
             "RETORT_DASHBOARD_ORIGIN": str(record["dashboard"]),
         }
     )
-
-
-async def sign_in(settings: Settings, email: str) -> tuple[str, bool]:
-    """A one-time sign-in address for this member, and whether a workspace was made for them now."""
-    database = Database(settings.database_url, pool_size=1, max_overflow=0, application="retort-owner")
-    try:
-        async with database.transaction(None) as session:
-            found = await lookups.member_by_email(session, email)
-        created = found is None
-        async with database.transaction(found[0] if found else None) as session:
-            if found:
-                member = await session.get(Member, found[1])
-            else:
-                slug = accounts.slugify(email, "workspace")
-                workspace = await accounts.create_workspace(session, "My workspace", slug)
-                member = await accounts.create_member(session, workspace.id, email, email.partition("@")[0], "owner")
-            if member is None:
-                raise Problem(f"{email} was removed a moment ago; try again.")
-            token = await accounts.create_sign_in_link(session, member)
-        return f"{settings.dashboard_url}/sign-in#token={token}", created
-    except accounts.AccountError as error:
-        raise Problem(str(error)) from None
-    finally:
-        await database.close()
 
 
 def is_alive(settings: Settings, kind: str) -> bool:

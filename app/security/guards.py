@@ -17,13 +17,13 @@ from sqlalchemy import or_, select, update
 
 from app.accounts.models import ApiKey, Member
 from app.accounts.service import KEY_PREFIX, bind_workspace, hash_token
+from app.config import Settings
 from app.db import lookups
 from app.http.problems import Problem
 from app.http.rate_limit import CALLS_CALLER, READS_VISITOR
 from app.http.services import Services, services_of
 from app.security import tokens
 
-COOKIE = "retort_session"
 CSRF_HEADER = "x-csrf-token"
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -58,6 +58,11 @@ class Caller:
         return f"key:{self.key_id}" if self.key_id else f"member:{self.member_id}"
 
 
+def cookie_name(settings: Settings) -> str:
+    """Under https a browser takes a `__Host-` cookie from this host alone, never from a sibling (RFC 6265bis, section 4.1.3.2)."""
+    return "__Host-retort_session" if settings.dashboard_url.startswith("https://") else "retort_session"
+
+
 def bearer(connection: ASGIConnection) -> str | None:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
@@ -69,6 +74,7 @@ def _tell_limits(connection: ASGIConnection, headers: dict[str, str]) -> None:
 
 
 async def visitor_guard(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:
+    """Leave the token's claims in `request.auth`. Raises Problem 401, or 429 for a noisy reader."""
     services = services_of(connection)
     token = bearer(connection)
     if token is None:
@@ -80,6 +86,7 @@ async def visitor_guard(connection: ASGIConnection, _handler: BaseRouteHandler) 
 
 
 async def member_guard(connection: ASGIConnection, handler: BaseRouteHandler) -> None:
+    """Leave the Caller in `request.auth`, if role and scopes allow what the route needs. Raises Problem 401, 403, 429."""
     services = services_of(connection)
     token = bearer(connection)
     caller = await (_by_key(services, token) if token is not None else _by_cookie(services, connection))
@@ -117,7 +124,7 @@ async def _by_key(services: Services, token: str) -> Caller:
 
 
 async def _by_cookie(services: Services, connection: ASGIConnection) -> Caller:
-    cookie = connection.cookies.get(COOKIE)
+    cookie = connection.cookies.get(cookie_name(services.settings))
     caller = await signed_in(services, cookie) if cookie else None
     if caller is None:
         raise Problem(401, "not-signed-in", "You are not signed in", "Sign in, or send an API key as Authorization: Bearer rk_…")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 
 import msgspec
@@ -55,7 +56,7 @@ async def test_what_is_given_changes_and_the_rest_stays(members, key, db, tenant
         ({"allowed_origins": ["*"]}, "allowed_origins"),
         ({"allowed_origins": ["https://a.example/path"]}, "allowed_origins"),
         ({"allowed_origins": ["https://a.example; script-src *"]}, "allowed_origins"),
-        ({"contact": {"url": "javascript:alert(1)"}}, "contact_url"),
+        ({"contact": {"url": "javascript:alert(1)"}}, "contact.url"),
         ({"persona": "x" * 3000}, "persona"),
     ],
 )
@@ -112,3 +113,84 @@ async def test_search_without_a_generator_says_so_within_its_deadline(members, k
     problem(
         await members.post(f"/api/v1/assistants/{tenant.slug}/search", json={"query": ""}, headers=key), 422, "request-invalid"
     )
+
+
+async def test_an_assistant_is_made_with_a_name_alone_or_with_a_slug(members, key, visitors):
+    name = f"Docs of {secrets.token_hex(4)}"
+    made = await members.post("/api/v1/assistants", json={"name": name}, headers=key)
+    assert made.status_code == 201
+    assert made.json()["slug"] == name.lower().replace(" ", "-") and made.json()["source_ids"] == []
+    second = (await members.post("/api/v1/assistants", json={"name": name}, headers=key)).json()
+    assert second["slug"].startswith(made.json()["slug"] + "-") and second["id"] != made.json()["id"]
+    slug = f"chosen-{secrets.token_hex(4)}"
+    chosen = (await members.post("/api/v1/assistants", json={"name": "Chosen", "slug": slug}, headers=key)).json()
+    assert chosen["slug"] == slug and name not in chosen["persona"] and "Chosen" in chosen["persona"]
+    assert (await members.get(f"/api/v1/assistants/{slug}", headers=key)).json() == chosen
+    assert (await visitors.post("/widget/v1/session", json={"assistant": slug})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"name": ""}, "request-invalid"),
+        ({"name": "  "}, "assistant-invalid"),
+        ({"name": "x" * 81}, "request-invalid"),
+        ({"name": "A", "slug": "No Slug"}, "assistant-invalid"),
+        ({"name": "A", "slug": "-a"}, "assistant-invalid"),
+        ({"name": "A", "persona": "not here"}, "request-invalid"),
+        ({}, "request-invalid"),
+    ],
+)
+async def test_an_assistant_that_cannot_be_is_not_made(members, key, body, code):
+    before = (await members.get("/api/v1/assistants", headers=key)).json()
+    answer = await members.post("/api/v1/assistants", json=body, headers=key)
+    assert answer.status_code in (400, 422) and answer.json()["code"] == code
+    assert (await members.get("/api/v1/assistants", headers=key)).json() == before
+
+
+async def test_a_taken_slug_is_told_even_when_another_workspace_has_it(members, key, tenant, tenant_factory):
+    other = await tenant_factory()
+    for slug in (tenant.slug, other.slug):
+        answer = await members.post("/api/v1/assistants", json={"name": "Twice", "slug": slug}, headers=key)
+        assert problem(answer, 409, "slug-taken")["field"] == "slug"
+    assert len((await members.get("/api/v1/assistants", headers=key)).json()["items"]) == 1
+
+
+async def test_the_same_key_makes_one_assistant(members, key, tenant_factory):
+    headers, body = {**key, "idempotency-key": "make-1"}, {"name": f"Once {secrets.token_hex(4)}"}
+    answers = await asyncio.gather(*(members.post("/api/v1/assistants", json=body, headers=headers) for _ in range(4)))
+    assert {a.status_code for a in answers} == {201} and len({a.json()["id"] for a in answers}) == 1
+    other = await members.post("/api/v1/assistants", json={"name": "Another"}, headers=headers)
+    problem(other, 409, "idempotency-key-reused")
+    # Another workspace's key of the same name is its own.
+    theirs = {"authorization": f"Bearer {(await tenant_factory()).api_key}", "idempotency-key": "make-1"}
+    elsewhere = await members.post("/api/v1/assistants", json=body, headers=theirs)
+    assert elsewhere.status_code == 201 and elsewhere.json()["id"] != answers[0].json()["id"]
+    problem(
+        await members.post("/api/v1/assistants", json=body, headers={**key, "idempotency-key": "a\x7fb"}),
+        400,
+        "idempotency-key-invalid",
+    )
+
+
+async def test_assistants_are_paged(members, key, tenant):
+    for number in range(3):
+        await members.post("/api/v1/assistants", json={"name": f"Number {number}"}, headers=key)
+    path, seen, cursor = "/api/v1/assistants", [], None
+    while True:
+        query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = (await members.get(path, params=query, headers=key)).json()
+        assert len(page["items"]) <= 2
+        seen += [one["name"] for one in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen[1:] == ["Number 0", "Number 1", "Number 2"]
+    problem(await members.get(path, params={"limit": 1, "cursor": "zz"}, headers=key), 422, "cursor-invalid")
+    problem(await members.get(path, params={"limit": 0}, headers=key), 422, "request-invalid")
+
+
+async def test_a_wrong_contact_is_named_as_it_was_given(members, key, tenant):
+    for name, wrong in (("email", "nobody"), ("url", "ftp://x")):
+        answer = await members.patch(f"/api/v1/assistants/{tenant.slug}", json={"contact": {name: wrong}}, headers=key)
+        assert problem(answer, 422, "assistant-invalid")["field"] == f"contact.{name}"

@@ -97,7 +97,8 @@ async def test_a_source_counts_what_became_of_its_pages(members, key, db, tenant
     source_id = await stored_source(db, tenant, statuses)
     source = (await members.get(f"/api/v1/sources/{source_id}", headers=key)).json()
     assert source["counts"] == {
-        "found": 8, "waiting": 3, "read": 2, "unchanged": 1, "skipped": 1, "failed": 1, "passages": 4,
+        "found": 8, "waiting": 3, "read": 2, "unchanged": 1, "skipped": 1, "failed": 1, "fetching": 1, "fetched": 1,
+        "passages": 4,
     }  # fmt: skip
     assert source["current"] == "https://x.example/006" and source["pages_per_second"] > 0
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 
+import httpx
 import pytest
+from sqlalchemy import update
 
 from app.accounts import service as accounts
-from app.accounts.models import ApiKey, Member
+from app.accounts.models import ApiKey, Member, MemberSession
 from app.db.ids import new_id
-from tests.api.conftest import add_member, join, problem, sign_in
+from tests.api.conftest import add_member, join, problem, serving, sign_in
 
 
 async def owner(db, tenant) -> Member:
@@ -39,8 +42,6 @@ async def test_an_expired_link_does_not_sign_in(members, db, tenant):
 
 
 async def test_a_password_is_set_and_used_and_signs_other_browsers_out(members, web, db, tenant):
-    import httpx
-
     member = await owner(db, tenant)
     async with httpx.AsyncClient(base_url=web.dashboard_url) as other:
         await sign_in(other, db, member)
@@ -57,10 +58,79 @@ async def test_a_password_is_set_and_used_and_signs_other_browsers_out(members, 
             problem(refused, 401, "sign-in-failed")
 
 
+async def test_a_session_alone_does_not_replace_a_password(members, web, db, tenant):
+    member = await owner(db, tenant)
+    csrf = {"x-csrf-token": await sign_in(members, db, member)}
+    first, second, third = (secrets.token_urlsafe(12) for _ in range(3))
+    path = "/api/v1/me/password"
+    assert (await members.put(path, json={"password": first}, headers=csrf)).status_code == 204
+    # The link has done its service: the same session is now one like any other.
+    for given in ({}, {"current_password": "a guess"}):
+        refused = await members.put(path, json={"password": second, **given}, headers=csrf)
+        assert problem(refused, 403, "password-wrong")["field"] == "current_password"
+    body = {"password": second, "current_password": first}
+    assert (await members.put(path, json=body, headers=csrf)).status_code == 204
+    async with httpx.AsyncClient(base_url=web.dashboard_url) as thief:
+        answer = await thief.post("/api/v1/sign-in", json={"email": tenant.email, "password": second})
+        stolen = {"x-csrf-token": answer.json()["csrf_token"]}
+        codes = [(await thief.put(path, json={"password": third}, headers=stolen)).status_code for _ in range(4)]
+        assert codes == [403, 403, 429, 429]  # two of the five guesses, and the right one, were made above
+    # Who has forgotten it comes by a link, and needs no old one for an hour.
+    async with httpx.AsyncClient(base_url=web.dashboard_url) as forgetful:
+        fresh = {"x-csrf-token": await sign_in(forgetful, db, member)}
+        assert (await forgetful.put(path, json={"password": third}, headers=fresh)).status_code == 204
+
+
+async def test_an_hour_after_the_link_the_present_password_is_asked_for(members, db, tenant):
+    member = await owner(db, tenant)
+    csrf = {"x-csrf-token": await sign_in(members, db, member)}
+    async with db.transaction(tenant.workspace_id) as session:
+        (await session.get(Member, tenant.member_id)).password_hash = accounts.hash_password("the present one")
+        earlier = MemberSession.created_at - timedelta(minutes=61)
+        await session.execute(update(MemberSession).where(MemberSession.member_id == member.id).values(created_at=earlier))
+    answer = await members.put("/api/v1/me/password", json={"password": "another one"}, headers=csrf)
+    problem(answer, 403, "password-wrong")
+
+
 async def test_guessing_passwords_is_slowed_down(members, tenant):
     body = {"email": tenant.email, "password": "a guess"}
     codes = [(await members.post("/api/v1/sign-in", json=body)).status_code for _ in range(6)]
     assert codes == [401] * 5 + [429]
+
+
+async def test_guessing_from_one_address_locks_nobody_out_elsewhere(stack, db, tenant):
+    """Two addresses of the loopback network, told apart by a trusted proxy's header."""
+    password = secrets.token_urlsafe(12)
+    async with db.transaction(tenant.workspace_id) as session:
+        (await session.get(Member, tenant.member_id)).password_hash = accounts.hash_password(password)
+    settings = replace(stack.settings, trusted_proxies=("127.0.0.1",))
+    async with serving(settings) as web, httpx.AsyncClient(base_url=web.dashboard_url, timeout=15) as client:
+
+        async def attempt(address: str, guess: str) -> int:
+            body = {"email": tenant.email, "password": guess}
+            return (await client.post("/api/v1/sign-in", json=body, headers={"x-forwarded-for": address})).status_code
+
+        assert [await attempt("203.0.113.9", "a guess") for _ in range(7)][-2:] == [429, 429]
+        assert await attempt("203.0.113.10", password) == 200
+
+
+async def test_under_https_the_cookie_is_bound_to_the_host(stack, db, tenant):
+    settings = replace(stack.settings, dashboard_origin="https://dashboard.example.org")
+    async with serving(settings) as web:
+        url = f"http://127.0.0.1:{web.settings.dashboard_port}"
+        async with db.transaction(tenant.workspace_id) as session:
+            token = await accounts.create_sign_in_link(session, await session.get(Member, tenant.member_id))
+        async with httpx.AsyncClient(base_url=url) as client:
+            answer = await client.post("/api/v1/sign-in/link", json={"token": token})
+            cookie = answer.headers["set-cookie"]
+            assert cookie.startswith("__Host-retort_session=") and "Secure" in cookie and "Path=/" in cookie
+            assert "domain" not in cookie.lower()
+            value = cookie.partition("=")[2].partition(";")[0]
+            # The plain name, which a sibling host could set, opens nothing.
+            client.cookies.clear()
+            for name, status in (("__Host-retort_session", 200), ("retort_session", 401)):
+                told = await client.get("/api/v1/me", headers={"cookie": f"{name}={value}"})
+                assert told.status_code == status
 
 
 async def test_signing_out_ends_the_session(members, db, tenant):
