@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from app.conversations.markdown import escape
 from app.conversations.models import Message
 
 OPEN = ("queued", "running")
@@ -21,11 +22,14 @@ def render_wording(sentences: Sequence[str]) -> str:
 
 
 def render_text(sentences: Sequence[str], evidence: Sequence[Mapping[str, Any]] | None) -> str:
-    """What a visitor reads, as Markdown: the wording, then the evidence as quotations, one a passage."""
-    parts = [render_wording(sentences)] if sentences else []
+    """What a visitor reads, as Markdown: the wording, then the evidence as quotations, one a passage.
+
+    Drawn, it shows the characters of both: only what the generator wrote on its own can be emphasis, code or a list.
+    """
+    parts = [escape(render_wording(sentences), _read_by_the_generator(evidence))] if sentences else []
     previous = None
     for item in evidence or ():
-        quote = "\n".join(f"> {line}".rstrip() for line in str(item["text"]).strip().splitlines())
+        quote = "\n".join(f"> {line}".rstrip() for line in escape(str(item["text"]).strip()).splitlines())
         passage = item.get("passage_id")
         if passage is not None and passage == previous:
             parts[-1] += f"\n{quote}"
@@ -33,6 +37,12 @@ def render_text(sentences: Sequence[str], evidence: Sequence[Mapping[str, Any]] 
             parts.append(quote)
         previous = passage
     return "\n\n".join(parts)
+
+
+def _read_by_the_generator(evidence: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """None without evidence: what is then said are fixed sentences, the owner's words and the visitor's."""
+    parts = [part for item in evidence or () for part in (item["text"], item.get("title"), *(item.get("heading_path") or ()))]
+    return "\n".join(str(part) for part in parts if part) if parts else None
 
 
 def message_text(message: Message) -> str:

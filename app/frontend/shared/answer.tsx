@@ -3,7 +3,8 @@ import type { ComponentChildren } from 'preact';
 import { useLayoutEffect, useMemo, useRef } from 'preact/hooks';
 import { CopyButton } from './copy';
 import { Icon, icons } from './icons';
-import { isSafeLink, plain, render } from './markdown';
+import { literal } from './literal';
+import { allowedBy, type Allowed, isSafeLink, plain, render } from './markdown';
 import { type Cited, citedOf, excerpt, pathOf, type Part } from './quote';
 import { isOpen } from './reducer';
 import type { Assistant, Message, Nearest } from './types';
@@ -14,7 +15,9 @@ export type Contact = Assistant['contact'];
 export type OnCite = (message: Message, number: number) => void;
 
 interface ProseProps {
+  /** Markdown. */
   text: string;
+  allowed: Allowed;
   cited: Cited[];
   streaming: boolean;
   selected: number | null;
@@ -41,10 +44,10 @@ function openBeside(event: MouseEvent, act: () => void): void {
 }
 
 /** Sanitised Markdown with the numerals set behind its last words. */
-function Prose({ text, cited, streaming, selected, onCite }: ProseProps) {
+function Prose({ text, allowed, cited, streaming, selected, onCite }: ProseProps) {
   const host = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
-    const fragment = render(text);
+    const fragment = render(text, allowed);
     let last: ParentNode = fragment;
     while (last.lastElementChild && ['P', 'UL', 'OL', 'LI'].includes(last.lastElementChild.tagName)) last = last.lastElementChild;
     last.append(...cited.map((item) => numeral(item, item.number === selected, onCite)));
@@ -54,7 +57,7 @@ function Prose({ text, cited, streaming, selected, onCite }: ProseProps) {
       last.append(caret);
     }
     host.current?.replaceChildren(fragment);
-  }, [text, cited, streaming, selected]);
+  }, [text, allowed, cited, streaming, selected]);
   return <div ref={host} class="bubble prose" dir="auto" />;
 }
 
@@ -132,22 +135,23 @@ export interface AnswerProps {
 
 export function Answer({ message, wording, contact, selected = null, sourceIcon = icons.arrowUpRight, onCite, onRetry, acts }: AnswerProps) {
   const cited = useMemo(() => citedOf(message.evidence ?? [], message.citations ?? []), [message.evidence, message.citations]);
+  const allowed = useMemo(() => allowedBy([...cited, ...(message.nearest ?? [])], contact), [cited, message.nearest, contact.email, contact.url]);
   const open = isOpen(message);
   const cite = onCite && ((number: number) => onCite(message, number));
   if (message.status === 'superseded') return <p class="hint">Answered together with your next question.</p>;
 
-  const words = wording || (open || cited.length > 0 ? '' : message.text);
+  const text = wording ? wordsOf(message, wording) : open || cited.length > 0 ? '' : message.text;
   const finished = message.status === 'done';
   return (
     <>
-      {words !== '' && <Prose text={words} cited={message.refused ? [] : cited} streaming={open} selected={selected} onCite={cite} />}
-      {words === '' && open && <Lead found={cited.length > 0} />}
-      {words === '' && finished && cited.length > 0 && <p class="soft">This is what the {cited.length === 1 ? 'page says' : 'pages say'}.</p>}
+      {text !== '' && <Prose text={text} allowed={allowed} cited={message.refused ? [] : cited} streaming={open} selected={selected} onCite={cite} />}
+      {text === '' && open && <Lead found={cited.length > 0} />}
+      {text === '' && finished && cited.length > 0 && <p class="soft">This is what the {cited.length === 1 ? 'page says' : 'pages say'}.</p>}
       {message.status === 'failed' && (
         <div class="notice notice-bad"><Icon of={icons.circleAlert} /><div class="grow"><b>The answer was not finished</b><p class="soft">{message.error || 'Your question is kept.'}</p></div></div>
       )}
       {message.status === 'cancelled' && <p class="hint">Stopped.</p>}
-      {message.refused && finished && <Person contact={contact} words={words} />}
+      {message.refused && finished && <Person contact={contact} words={wording || text} />}
       {cited.length > 0 && !message.refused && (
         <div class="sources">{cited.map((item) => <Source key={item.number} item={item} selected={item.number === selected} icon={sourceIcon} onCite={cite} />)}</div>
       )}
@@ -157,15 +161,21 @@ export function Answer({ message, wording, contact, selected = null, sourceIcon 
       {(message.status === 'failed' || message.status === 'cancelled') && (
         <div class="row"><button type="button" class="btn" onClick={() => onRetry(message)}><Icon of={icons.rotateCw} />Ask again</button></div>
       )}
-      {finished && !(message.refused && !acts) && <div class="msg-acts"><CopyButton text={() => clipboardOf(message, words, cited)} label="Copy answer" />{acts}</div>}
+      {finished && !(message.refused && !acts) && <div class="msg-acts"><CopyButton text={() => clipboardOf(message, text, cited)} label="Copy answer" />{acts}</div>}
     </>
   );
 }
 
+/** The wording as Markdown: what stands in the words that it was made from is drawn as it stands there. */
+function wordsOf(message: Message, wording: string): string {
+  const read = (message.evidence ?? []).flatMap((item) => [item.text, item.title, ...item.heading_path]);
+  return literal(wording, read.length > 0 ? read.join('\n') : null);
+}
+
 /** What is copied: the answer, then each quotation with its address. */
-function clipboardOf(message: Message, words: string, cited: Cited[]): string {
+function clipboardOf(message: Message, text: string, cited: Cited[]): string {
   const quotes = message.refused ? [] : cited.map((item) => `[${item.number}] “${item.sentences.join(' … ')}”\n${item.title}: ${item.url}`);
-  return [plain(words), ...quotes].filter((part) => part !== '').join('\n\n');
+  return [plain(text), ...quotes].filter((part) => part !== '').join('\n\n');
 }
 
 /** What the live region says when an answer is there. */
@@ -173,6 +183,6 @@ export function spoken(message: Message, wording: string): string {
   if (message.status === 'failed') return 'The answer was not finished.';
   if (message.status !== 'done') return '';
   const sources = new Set((message.citations ?? []).map((c) => c.number)).size;
-  const words = plain(wording) || (sources > 0 ? message.evidence.map((e) => e.text).join(' ') : plain(message.text));
+  const words = plain(wordsOf(message, wording)) || (sources > 0 ? message.evidence.map((e) => e.text).join(' ') : plain(message.text));
   return sources > 0 && !message.refused ? `${words} With ${sources === 1 ? 'one source' : `${sources} sources`}.` : words;
 }

@@ -1,4 +1,4 @@
-/** Wording as sanitised Markdown: text, lists, code and plain links; no HTML, no images. */
+/** Wording as sanitised Markdown: text, lists, code, and links to where they are allowed; no HTML, no images. */
 import DOMPurify from 'dompurify';
 import { Marked } from 'marked';
 
@@ -19,7 +19,27 @@ marked.use({
 
 export const isSafeLink = (url: string): boolean => LINK.test(url.trim());
 
-export function render(markdown: string): DocumentFragment {
+/** Where wording may lead: the hosts of the cited pages and of the assistant's contact, and its address. */
+export interface Allowed {
+  hosts: ReadonlySet<string>;
+  email: string | null;
+}
+
+export const nowhere: Allowed = { hosts: new Set(), email: null };
+
+const hostOf = (url: string): string => (/^https?:/i.test(url.trim()) && URL.canParse(url) ? new URL(url).host : '');
+
+export function allowedBy(pages: { url: string }[], contact: { email: string | null; url: string | null }): Allowed {
+  const hosts = [...pages.map((page) => page.url), contact.url ?? ''].map(hostOf);
+  return { hosts: new Set(hosts.filter((host) => host !== '')), email: contact.email };
+}
+
+function leads(url: string, { hosts, email }: Allowed): boolean {
+  if (/^mailto:/i.test(url)) return email !== null && url.slice('mailto:'.length).toLowerCase() === email.toLowerCase();
+  return hosts.has(hostOf(url));
+}
+
+export function render(markdown: string, allowed: Allowed = nowhere): DocumentFragment {
   const fragment = DOMPurify.sanitize(marked.parse(markdown) as string, {
     ALLOWED_TAGS: TAGS,
     ALLOWED_ATTR: ['href', 'start'],
@@ -29,7 +49,7 @@ export function render(markdown: string): DocumentFragment {
     RETURN_DOM_FRAGMENT: true,
   });
   for (const link of fragment.querySelectorAll('a')) {
-    if (!isSafeLink(link.getAttribute('href') ?? '')) {
+    if (!leads(link.getAttribute('href') ?? '', allowed)) {
       link.replaceWith(...link.childNodes);
       continue;
     }
