@@ -6,6 +6,12 @@ RUN npm ci --no-audit --no-fund
 COPY app/frontend ./
 RUN npm run build
 
+# The kernels, for every processor that has their instructions; elsewhere torch does the work.
+FROM python:3.11-bookworm AS kernels
+WORKDIR /src/retnet_core/native
+COPY retnet_core/native ./
+RUN python build.py --beside
+
 FROM python:3.11-slim-bookworm
 ARG TORCH_INDEX=""
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
@@ -21,6 +27,7 @@ RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' re
  && pip install -c requirements.lock -r /tmp/wanted.txt && rm /tmp/wanted.txt
 COPY . .
 COPY --from=frontend /src/app/static app/static
+COPY --from=kernels /src/retnet_core/native/built retnet_core/native/built
 RUN pip install --no-deps -e .
 USER retort
 EXPOSE 8460 8461

@@ -122,7 +122,8 @@ class _Sequence:
 class Engine:
     """Continuous batching over one model, in a thread of its own.
 
-    `slots`: requests that run at once. `prefill_chunk`: prompt ids read in one step, so that nobody who writes waits longer than that.
+    `slots`: requests that run at once. `prefill_chunk`: ids of one prompt read in one step (all prompts: less than two chunks), so that
+    nobody who writes waits longer than that.
     `queue_limit`: requests that may wait beyond the slots. `threads`: of the matrix products.
     """
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retnet_core import native
 from retnet_core.config import RetNetConfig
 from retnet_core.quantize import Linear
 from retnet_core.retention import CHUNK, gated_log_decay, recurrent_step_, retention_chunkwise
@@ -75,6 +76,7 @@ class Model:
         # Queries carry the 1/√head_dim of the attention they came from.
         self._rotary_scale = torch.ones(2 * config.heads, 1, dtype=torch.float32)
         self._rotary_scale[: config.heads] = config.head_dim**-0.5
+        self._network = _network(config, self._layers)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -123,9 +125,15 @@ class Model:
         """
         rotation = self._rotation(self._positions(writing, writers, reading))
         x = self._embed(ids)
-        for number, layer in enumerate(self._layers):
-            x = x + self._retention(number, layer, x, rotation, writing, writers, reading)
-            x = x + self._feed_forward(layer, x)
+        if self._network is not None:
+            x = x.contiguous()
+            self._network.forward(x, rotation, _sequences(writing, writers, reading))
+        else:
+            # q carries its scale in the rotation.
+            rotation = rotation[:, None] * self._rotary_scale
+            for number, layer in enumerate(self._layers):
+                x = x + self._retention(number, layer, x, rotation, writing, writers, reading)
+                x = x + self._feed_forward(layer, x)
         if writing is not None:
             writing.tokens[:writers] += 1
         for span in reading:
@@ -143,9 +151,9 @@ class Model:
         return torch.cat(parts)
 
     def _rotation(self, positions: Tensor) -> Tensor:
-        """Unit complex numbers that turn the interleaved pairs of q and k, q's scaled: complex64 `[rows, 2 · heads, head_dim / 2]`."""
+        """Unit complex numbers that turn the interleaved pairs of q and k: complex64 `[rows, head_dim / 2]`."""
         angle = (positions[:, None].double() * self._frequencies).remainder_(2 * torch.pi).float()
-        return torch.polar(torch.ones_like(angle), angle)[:, None] * self._rotary_scale
+        return torch.polar(torch.ones_like(angle), angle)
 
     def _retention(
         self, number: int, layer: Layer, x: Tensor, rotation: Tensor, writing: Lanes | None, writers: int, reading: Sequence[Span]
@@ -187,6 +195,22 @@ class Model:
         normed = _rms_norm(x, self.config.norm_eps).mul_(layer.feed_forward_norm)
         gate, up = layer.expand(normed).chunk(2, -1)
         return layer.contract(F.silu(gate).mul_(up))
+
+
+def _network(config: RetNetConfig, layers: Sequence[Layer]) -> native.Network | None:
+    """The layers as one call, if every matrix is the kernels' own and the heads divide into their groups."""
+    matrices = [matrix for layer in layers for matrix in (layer.projection, layer.output, layer.expand, layer.contract)]
+    kernels = native.library() if matrices and all(isinstance(matrix, native.Matrix) for matrix in matrices) else None
+    if kernels is None or config.head_dim % native.GROUP or config.head_dim > native.LARGEST_HEAD:
+        return None
+    return native.Network(config, layers, kernels)
+
+
+def _sequences(writing: Lanes | None, writers: int, reading: Sequence[Span]) -> list[tuple[Tensor, Tensor, int]]:
+    """Whose rows are whose: each writer's and reader's retention, window and number of rows."""
+    places = [(writing, lane, 1) for lane in range(writers)] if writing is not None else []
+    places += [(span.lanes, span.lane, span.length) for span in reading]
+    return [(lanes.retention[:, lane], lanes.window[:, lane], length) for lanes, lane, length in places]
 
 
 def _rms_norm(x: Tensor, eps: float) -> Tensor:

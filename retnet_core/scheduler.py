@@ -89,8 +89,8 @@ class Turns(Generic[S]):
 class Scheduler(Generic[S]):
     """The queue and the slots of an engine. Not thread-safe: the engine holds its lock around it.
 
-    `slots`: sequences that read or write at once. `chunk`: ids read in one step, all readers together, which bounds how long a writer waits
-    for its next token. `queue_limit`: sequences that may wait.
+    `slots`: sequences that read or write at once. `chunk`: ids of one prompt read in one step; all readers together read less than two
+    chunks, which bounds how long a writer waits for its next token. `queue_limit`: sequences that may wait.
     """
 
     def __init__(self, slots: int, chunk: int, queue_limit: int) -> None:
@@ -123,13 +123,17 @@ class Scheduler(Generic[S]):
         return admitted
 
     def plan_reading(self) -> list[tuple[S, int]]:
-        """Who reads how many ids in this step, `chunk` in all: each group's turn in order, within a group first come, first served, so
-        that of several long prompts the first is read soon instead of all of them late. A reader keeps its place in the slots."""
+        """Who reads how many ids in this step: each group's turn in order, within a group first come, first served, so that of several
+        long prompts the first is read soon instead of all of them late. A reader keeps its place in the slots.
+
+        Readers are added until they have `chunk` ids together, each with a whole chunk or what is left of its prompt, so that a step reads
+        less than two chunks. A prompt is thus cut at the same places in any company, and its numbers come out the same.
+        """
         plan: list[tuple[S, int]] = []
         budget = self.chunk
-        while budget and self.readers:
+        while budget > 0 and self.readers:
             sequence = self.readers.take()
-            length = min(budget, sequence.next_stop())
+            length = min(self.chunk, sequence.next_stop())
             plan.append((sequence, length))
             budget -= length
         self.readers.put_back([sequence for sequence, _ in plan])

