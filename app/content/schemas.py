@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from app.http.input import Input
 
 DocumentStatus = Literal["waiting", "fetching", "read", "unchanged", "skipped", "failed"]
+DocumentStep = Literal["queued", "fetching", "fetched", "embedding"]
 
 
 class NewSource(Input):
@@ -25,6 +26,8 @@ class CountsOut(Struct):
     unchanged: int
     skipped: int
     failed: int
+    fetching: int
+    fetched: int
     passages: int
 
 
@@ -55,6 +58,7 @@ class DocumentOut(Struct):
     url: str
     title: str
     status: str
+    step: DocumentStep | None
     reason: str | None
     code: str | None
     http_status: int | None
@@ -86,6 +90,7 @@ class DocumentWithPassages(Struct):
     url: str
     title: str
     status: str
+    step: DocumentStep | None
     reason: str | None
     code: str | None
     http_status: int | None

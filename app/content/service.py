@@ -18,7 +18,7 @@ from app.content.models import Document, Passage, Source
 from app.conversations.views import moment
 from app.db.ids import new_id
 
-# A document between fetching and embedding is still being worked on, as far as a member is concerned.
+# A document between fetching and embedding is still being worked on, as far as a program is concerned; `step` tells more.
 SHOWN = {"fetched": "fetching"}
 OPEN_DOCUMENTS = ("waiting", "fetching", "fetched")
 RECENT_SECONDS = 10.0  # over which the speed of reading is measured
@@ -99,6 +99,8 @@ async def source_views(session: AsyncSession, sources: Sequence[Source]) -> list
             having(status == "unchanged"),
             having(status == "skipped"),
             having(status == "failed"),
+            having(status == "fetching"),
+            having(status == "fetched"),
             func.max(Document.url).filter(status == "fetching"),
             having(Document.fetched_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, RECENT_SECONDS)),
         )
@@ -117,13 +119,12 @@ async def source_views(session: AsyncSession, sources: Sequence[Source]) -> list
     for source_id, assistant_id in rows:
         links.setdefault(source_id, []).append(str(assistant_id))
     return [
-        _source_view(s, counts.get(s.id, (0, 0, 0, 0, 0, 0, None, 0)), passages.get(s.id, 0), links.get(s.id, []), now)
-        for s in sources
+        _source_view(s, counts.get(s.id, (*[0] * 8, None, 0)), passages.get(s.id, 0), links.get(s.id, []), now) for s in sources
     ]
 
 
 def _source_view(source: Source, counts: Sequence[Any], passages: int, links: list[str], now: datetime) -> dict[str, Any]:
-    found, waiting, read, unchanged, skipped, failed, current, recent = counts
+    found, waiting, read, unchanged, skipped, failed, fetching, fetched, current, recent = counts
     speed = None
     if source.status == "reading" and source.started_at:
         age = (now - source.started_at).total_seconds()
@@ -142,6 +143,8 @@ def _source_view(source: Source, counts: Sequence[Any], passages: int, links: li
             "unchanged": unchanged,
             "skipped": skipped,
             "failed": failed,
+            "fetching": fetching,
+            "fetched": fetched,
             "passages": passages,
         },
         "current": current if source.status == "reading" else None,
@@ -181,6 +184,16 @@ async def find_document(session: AsyncSession, document_id: UUID) -> tuple[Docum
     return document, list(rows.scalars())
 
 
+def step(document: Document) -> str | None:
+    """What an unfinished document waits for or is going through, as its row says it; None once it is settled.
+
+    A fetched document has a positive number of attempts while a task makes its vectors (workers/ingest/ledger.py).
+    """
+    if document.status == "fetched":
+        return "embedding" if document.attempts > 0 else "fetched"
+    return {"waiting": "queued", "fetching": "fetching"}.get(document.status)
+
+
 def document_view(document: Document, passages: int | list[Passage]) -> dict[str, Any]:
     """The Document shape, with the number of its passages or the passages themselves."""
     return {
@@ -189,6 +202,7 @@ def document_view(document: Document, passages: int | list[Passage]) -> dict[str
         "url": document.url,
         "title": document.title,
         "status": SHOWN.get(document.status, document.status),
+        "step": step(document),
         "reason": document.reason,
         "code": document.code,
         "http_status": document.http_status,

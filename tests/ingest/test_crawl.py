@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from tests.ingest.crawled_site import Crawler, Reply, Website, page
 
@@ -275,3 +276,39 @@ async def test_a_stale_claim_writes_nothing(crawler: Crawler, site: Website, db)
         assert await settle(session, old, Outcome("failed", "http-500", "late")) == []
     (document,) = (await crawler.documents(source_id)).values()
     assert (document.status, document.code) == ("fetching", None)
+
+
+async def test_an_unfinished_page_says_what_it_waits_for(crawler: Crawler, site: Website) -> None:
+    """Step by step through the ledger, as a member's list shows it."""
+    from app.content.service import document_view, list_documents, source_views
+    from workers.ingest import crawl, ledger
+
+    site["/"] = page("Hours", TEXT)
+    source_id = await crawler.add(f"{site.url}/")
+    workspace = crawler.tenant.workspace_id
+    await crawl.read_source(crawler.process, workspace, source_id)
+    (document,) = (await crawler.documents(source_id)).values()
+
+    async def shown(expected: str | None) -> tuple[str, str | None, int, int]:
+        async with crawler.db.transaction(workspace) as session:
+            ((row, passages),) = await list_documents(session, source_id, status=None, q=None, limit=5, after=None)
+            view = document_view(row, passages)
+            (source,) = await source_views(session, [await crawler.source(source_id)])
+        assert view["step"] == expected
+        return view["status"], view["step"], source["counts"]["fetching"], source["counts"]["fetched"]
+
+    assert await shown("queued") == ("waiting", "queued", 0, 0)
+    async with crawler.db.transaction(workspace) as session:
+        await ledger.claim_fetch(session, document.id)
+    assert await shown("fetching") == ("fetching", "fetching", 1, 0)
+    async with crawler.db.transaction(workspace) as session:
+        await session.execute(text("UPDATE documents SET status = 'waiting' WHERE id = :id"), {"id": document.id})
+    await crawl.fetch_document(crawler.process, workspace, document.id)
+    assert await shown("fetched") == ("fetching", "fetched", 0, 1)
+    async with crawler.db.transaction(workspace) as session:
+        await ledger.claim_embed(session, document.id)
+    assert await shown("embedding") == ("fetching", "embedding", 0, 1)
+    async with crawler.db.transaction(workspace) as session:
+        await session.execute(text("UPDATE documents SET attempts = 0 WHERE id = :id"), {"id": document.id})
+    await crawl.embed_document(crawler.process, workspace, document.id)
+    assert await shown(None) == ("read", None, 0, 0)

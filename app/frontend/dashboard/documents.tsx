@@ -6,11 +6,12 @@ import { ago, bytes, counted, exactTime, number, pageName } from '../shared/form
 import { explain } from '../shared/http';
 import { Icon, icons } from '../shared/icons';
 import { isSafeLink } from '../shared/markdown';
+import { folderOf, isFileName, placeOf } from './addresses';
 import { api } from './api';
 import { isReading } from './reading';
 import { usePolling, useResource } from './resource';
 import { Link } from './router';
-import type { DocumentDetail, DocumentRow, DocumentStatus, Source } from './types';
+import type { DocumentDetail, DocumentRow, DocumentStatus, DocumentStep, Source } from './types';
 
 const PAGE = 30; // rows asked for at once
 const POLL_MS = 1000;
@@ -25,8 +26,14 @@ const BADGES: Record<DocumentStatus, [string, string]> = {
   failed: ['badge-bad', 'Failed'],
 };
 
-export function DocumentBadge({ status }: { status: DocumentStatus }) {
-  const [look, word] = BADGES[status] ?? ['badge-plain', status];
+/** Instead of the status, where a page is under way: what it waits for is no work, and does not pulse. */
+const STEPS: Partial<Record<DocumentStep, [string, string]>> = {
+  fetched: ['badge-plain', 'Waiting for vectors'],
+  embedding: ['badge-accent badge-live', 'Making vectors'],
+};
+
+export function DocumentBadge({ row }: { row: Pick<DocumentRow, 'status' | 'step'> }) {
+  const [look, word] = (row.step && STEPS[row.step]) ?? BADGES[row.status] ?? ['badge-plain', row.status];
   return <span class={`badge ${look}`}>{word}</span>;
 }
 
@@ -85,7 +92,8 @@ export function Documents({ source, picked }: { source: Source; picked: string |
   const { data, error, loading, reload, showMore, more } = useDocuments(source, status, q);
   const { counts } = source;
   const filters: [DocumentStatus | null, string, number][] = [
-    [null, 'All', counts.found], ['read', 'Read', counts.read], ['unchanged', 'Unchanged', counts.unchanged], ['skipped', 'Skipped', counts.skipped], ['failed', 'Failed', counts.failed], ['waiting', 'Waiting', counts.waiting],
+    [null, 'All', counts.found], ['read', 'Read', counts.read], ['unchanged', 'Unchanged', counts.unchanged], ['skipped', 'Skipped', counts.skipped], ['failed', 'Failed', counts.failed],
+    ['waiting', 'Waiting', counts.waiting - counts.fetching - counts.fetched], ['fetching', 'Under way', counts.fetching + counts.fetched],
   ];
   const total = filters.find(([value]) => value === status)?.[2] ?? 0;
   const items = data?.items ?? [];
@@ -101,7 +109,7 @@ export function Documents({ source, picked }: { source: Source; picked: string |
         </div>
         {error ? <div class="card-body"><div class="notice notice-bad" role="alert"><Icon of={icons.circleAlert} /><span class="grow">The pages could not be listed. {explain(error)}</span><button type="button" class="btn" onClick={() => void reload()}>Try again</button></div></div> : null}
         {!data && loading && <div aria-busy="true">{[72, 58, 80, 64].map((width) => <div key={width} class="item pageitem"><span class="skeleton" style={{ width: `${width}%` }} /><span class="skeleton w-56" /><span class="skeleton w50" /></div>)}</div>}
-        {items.map((row) => <PageItem key={row.id} row={row} current={row.id === picked} />)}
+        {items.map((row) => <PageItem key={row.id} row={row} source={source} current={row.id === picked} />)}
         {data && items.length === 0 && <p class="none-found">{q || status ? 'No page matches. ' : isReading(source) ? 'The first pages follow in a moment.' : 'No page was found.'}{(q || status) && <button type="button" class="btn btn-quiet" onClick={() => { setTyped(''); setStatus(null); }}>Show all</button>}</p>}
         {data && items.length > 0 && (
           <div class="more num"><span>{q ? counted(items.length, 'page') : `${number(items.length)} of ${number(Math.max(total, items.length))}`}</span>{data.next && <button type="button" class="btn btn-quiet" disabled={more} onClick={() => void showMore()}>Show more</button>}</div>
@@ -114,11 +122,14 @@ export function Documents({ source, picked }: { source: Source; picked: string |
   );
 }
 
-function PageItem({ row, current }: { row: DocumentRow; current: boolean }) {
+/** Two lines: the title and the way to the page, or for a page without a title its file name and where that lies. */
+function PageItem({ row, source, current }: { row: DocumentRow; source: Source; current: boolean }) {
+  const nameless = !row.title || isFileName(row.title, row.url);
+  const { folder, leaf } = placeOf(row.url, source.url);
   return (
     <Link class="item pageitem" href={`/content/${row.source_id}/${row.id}`} aria-current={current ? 'true' : undefined}>
-      <b class="clip" dir="auto" title={row.title}>{row.title || pageName(row.url)}</b><DocumentBadge status={row.status} />
-      <span class="hint clip" title={row.url}>{pageName(row.url)}</span>{row.passages > 0 && <span class="hint num">{counted(row.passages, 'passage')}</span>}
+      <b class="clip" dir="auto" title={nameless ? row.url : row.title}>{nameless ? leaf : row.title}</b><DocumentBadge row={row} />
+      <span class="hint page-path" title={row.url}>{nameless ? <span class="clip">{folderOf(row.url)}</span> : <>{folder && <span class="clip">{folder}</span>}<span class="clip leaf">{leaf}</span></>}</span>{row.passages > 0 && <span class="hint num">{counted(row.passages, 'passage')}</span>}
       {row.reason && <span class="reason">{row.reason}</span>}
     </Link>
   );
@@ -140,7 +151,7 @@ function Detail({ id, source }: { id: string; source: Source }) {
       {back}
       <div class="doc-head">
         <div class="row"><h2 class="clip grow" dir="auto" title={data.title}>{data.title || pageName(data.url)}</h2>{isSafeLink(data.url) && <a class="btn btn-quiet" href={data.url} target="_blank" rel="noopener noreferrer">Open page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}</div>
-        <div class="facts num"><DocumentBadge status={data.status} />{data.fetched_at && <time dateTime={data.fetched_at} title={exactTime(data.fetched_at)}>Read {ago(data.fetched_at)}</time>}
+        <div class="facts num"><DocumentBadge row={data} />{data.fetched_at && <time dateTime={data.fetched_at} title={exactTime(data.fetched_at)}>{data.step ? 'Fetched' : 'Read'} {ago(data.fetched_at)}</time>}
           {data.version > 0 && <span>Version {data.version}</span>}{data.words ? <span>{counted(data.words, 'word')}</span> : null}{data.bytes ? <span>{bytes(data.bytes)}</span> : null}{data.http_status !== null && <span>HTTP {data.http_status}</span>}</div>
         {data.reason && <div class={`notice ${data.status === 'failed' ? 'notice-bad' : data.status === 'skipped' ? 'notice-warn' : ''}`}><Icon of={icons.circleAlert} /><span>{data.reason}</span></div>}
       </div>

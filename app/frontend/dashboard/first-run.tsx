@@ -62,7 +62,7 @@ function Watch({ source }: { source: Source }) {
       <ProgressBar counts={counts} tall />
       <ul class="log">
         <li class={counts.found > 0 ? '' : 'now'}><Icon of={counts.found > 0 ? icons.check : loader} class={counts.found > 0 ? '' : 'spinner'} />{counts.found > 0 ? 'Website found, reading allowed' : 'Finding its pages'}</li>
-        {counts.found > 0 && <li class="now"><Icon of={loader} class="spinner" /><span class="clip" title={source.current ?? ''}>{source.current ? pageName(source.current) : 'Reading'}</span><span class="num">{counted(counts.passages, 'passage')}</span></li>}
+        {counts.found > 0 && <li class="now"><Icon of={loader} class="spinner" /><span class="clip" title={source.current ?? ''}>{source.current ? pageName(source.current) : counts.fetched > 0 ? 'Making vectors' : 'Reading'}</span><span class="num">{counted(counts.passages, 'passage')}</span></li>}
       </ul>
       <p class="soft">You can leave this page; reading goes on. <Link href="/content">Go to the dashboard</Link></p>
     </div>

@@ -1,5 +1,6 @@
 /** How far the reading of a source has come. */
-import { counted, number, pageName, span } from '../shared/format';
+import { counted, number, span } from '../shared/format';
+import { placeOf } from './addresses';
 import type { Counts, Source } from './types';
 
 export const isReading = (source: Source): boolean => source.status === 'waiting' || source.status === 'reading';
@@ -25,6 +26,11 @@ export function ProgressBar({ counts, tall }: { counts: Counts; tall?: boolean }
   );
 }
 
+const readingNow = (page: string, source: string): string => {
+  const { folder, leaf } = placeOf(page, source);
+  return folder + leaf;
+};
+
 export function Reading({ source }: { source: Source }) {
   const { counts } = source;
   const running = isReading(source);
@@ -32,7 +38,7 @@ export function Reading({ source }: { source: Source }) {
     <div class="card-body reading">
       <div class="row">
         <span class="grow status-line"><b class="num">{running ? `${number(handled(counts))} of ${counted(counts.found, 'page')}` : `${counted(handled(counts), 'page')}, ${counted(counts.passages, 'passage')}`}</b>
-          {running && <span class="soft">{timeLeft(source) && ` · ${timeLeft(source)}`}{source.current && <> · now <span class="mono" title={source.current}>{pageName(source.current)}</span></>}</span>}</span>
+          {running && <span class="soft">{timeLeft(source) && ` · ${timeLeft(source)}`}{counts.fetched > 0 && ` · ${counted(counts.fetched, 'page waits', 'pages wait')} for vectors`}{source.current && <> · now <span class="mono" title={source.current}>{readingNow(source.current, source.url)}</span></>}</span>}</span>
         {running && source.pages_per_second ? <span class="num soft hide-s">{source.pages_per_second.toFixed(1)} pages/s</span> : null}
       </div>
       <ProgressBar counts={counts} tall />

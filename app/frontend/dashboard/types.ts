@@ -28,6 +28,10 @@ export interface Counts {
   unchanged: number;
   skipped: number;
   failed: number;
+  /** Of those waiting: being asked for now. */
+  fetching: number;
+  /** Of those waiting: fetched, and without vectors yet. */
+  fetched: number;
   passages: number;
 }
 
@@ -49,12 +53,16 @@ export interface Source {
 
 export type DocumentStatus = 'waiting' | 'fetching' | 'read' | 'unchanged' | 'skipped' | 'failed';
 
+/** What an unsettled document waits for or goes through. */
+export type DocumentStep = 'queued' | 'fetching' | 'fetched' | 'embedding';
+
 export interface DocumentRow {
   id: string;
   source_id: string;
   url: string;
   title: string;
   status: DocumentStatus;
+  step: DocumentStep | null;
   reason: string | null;
   code: string | null;
   http_status: number | null;
