@@ -84,7 +84,7 @@ def name_of(target: Target) -> str:
 def cache() -> Path:
     """The folder for compiled libraries: RETNET_CORE_CACHE, or `retnet_core` in the user's cache folder."""
     given = os.environ.get("RETNET_CORE_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retnet_core"
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "retnet_core"
 
 
 def find(target: Target) -> Path | None:
