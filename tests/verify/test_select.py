@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.answer.code import is_code, lines_that_matter, size
 from workers.answer.select import PassageCandidate, select
 from workers.answer.sentences import split_sentences
 
@@ -109,3 +110,89 @@ def test_vectors_may_be_stored_small(kind):
         "a", "Page", [], candidate.text, candidate.spans, candidate.vectors.astype(kind), candidate.score, candidate.cosine
     )
     assert select(QUESTION, [smaller], question="").features["best_cosine"] == pytest.approx(0.8, abs=0.002)
+
+
+def test_where_the_first_says_all_that_was_asked_others_far_below_are_not_quoted():
+    question = "when is bread baked"
+    first = passage(
+        "a", "Bread is baked at six in the morning. The mill was sold. It rains. Rolls sell well.", [0.8, 0.3, 0.2, 0.66]
+    )
+    second = passage("b", "The oven in the hall is heated with wood.", [0.7])
+    found = texts(first, second, question=question)
+    assert found[0] == "Bread is baked at six in the morning."
+    assert "The oven in the hall is heated with wood." not in found
+    # Where the question's words are not found, what stands fourth may hold the answer.
+    assert "The oven in the hall is heated with wood." in texts(first, second, question="tell me about loaves")
+
+
+CODE = "\n".join(
+    [
+        "server {",
+        "    listen 443 ssl http2 default_server;",
+        "    ssl_certificate /etc/letsencrypt/live/shop.example.org/fullchain.pem;",
+        "    ssl_certificate_key /etc/letsencrypt/live/shop.example.org/privkey.pem;",
+        "    location /widget/ { proxy_pass http://127.0.0.1:8420; proxy_buffering off; proxy_read_timeout 3600s; }",
+        "    location /static/ { root /srv/www/shop/htdocs; expires 30d; add_header Cache-Control public; }",
+        "    location / { try_files $uri $uri/ =404; error_page 404 /errors/404.html; access_log off; }",
+        "}",
+    ]
+)  # fmt: skip
+
+
+def code_passage(*spans: tuple[int, int], cosines: list[float], text: str = CODE) -> PassageCandidate:
+    vectors = np.stack([vector(cosine, 5 + 3 * index) for index, cosine in enumerate(cosines)])
+    return PassageCandidate("c", "nginx", [], text, spans, vectors.astype(np.float16), 1.0, max(cosines))
+
+
+def test_of_a_long_block_of_code_the_lines_that_matter_are_quoted_whole():
+    block = code_passage((0, len(CODE)), cosines=[0.8])
+    [quoted] = select(QUESTION, [block], question="proxy_pass with proxy_buffering for the widget").sentences
+    assert quoted.text == CODE[quoted.start : quoted.end] != CODE
+    lines = [line.strip() for line in CODE.split("\n")]
+    assert [line.strip() for line in quoted.text.split("\n")] in [
+        lines[start:end] for start in range(len(lines)) for end in range(start + 1, len(lines) + 1)
+    ]
+    assert "proxy_pass http://127.0.0.1:8420;" in quoted.text
+
+
+def test_a_block_of_code_leaves_room_for_the_sentence_that_explains_it():
+    text = f"{CODE}\nThe widget needs a proxy that does not buffer and waits an hour for the next event."
+    both = code_passage((0, len(CODE)), (len(CODE) + 1, len(text)), cosines=[0.8, 0.7], text=text)
+    found = [sentence.text for sentence in select(QUESTION, [both], question="widget behind a proxy", word_budget=60).sentences]
+    assert text[len(CODE) + 1 :] in found and len(found) == 2
+
+
+def test_code_in_one_line_longer_than_the_budget_is_passed_over():
+    blob = "export TOKEN=" + "/".join(f"a{number}=b{number};" for number in range(200))
+    prose = passage("a", "The token is set in the environment.", [0.5])
+    assert texts(code_passage((0, len(blob)), cosines=[0.9], text=blob), prose) == ["The token is set in the environment."]
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        (True, "$ apt update\n$ apt install nginx"),
+        (True, "for (i = 0; i < 10; i++) {\n    total += list[i];\n}"),
+        (True, "name: web\nports:\n  - 80:80\n  - 443:443"),
+        (True, "curl -X POST https://api.example.org/v1/answers -H 'Authorization: Bearer $KEY'"),
+        (False, "The file lies in /etc/retort/config.toml and is read once."),
+        (False, "A first line of prose that ends here.\nA second one, which ends as well."),
+        (False, "Bring a towel, soap and a lock"),
+    ],
+)
+def test_code_is_told_from_prose(expected, text):
+    assert is_code(text) is expected
+
+
+lines_of = st.lists(st.sampled_from([*CODE.split("\n"), "", "   ", "x = 1", "é = {'a': [1, 2]}"]), min_size=1, max_size=12)
+
+
+@given(lines_of, st.integers(1, 60), st.randoms())
+def test_the_lines_that_matter_are_whole_and_fit(lines, room, random):
+    text = "\n".join(lines)
+    span = lines_that_matter(text, lambda _: random.random(), room)
+    if span is None:
+        return
+    piece = text[span[0] : span[1]]
+    assert size(piece) <= room and piece == piece.strip()
+    assert {line.strip() for line in piece.split("\n") if line.strip()} <= {line.strip() for line in lines}

@@ -10,10 +10,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
+
+from workers.answer import code
 
 # Score of a sentence, in units of cosine between question and sentence.
 PASSAGE_COSINE_WEIGHT = 0.5
@@ -25,6 +27,12 @@ HEADING_PENALTY = 0.1
 NEIGHBOUR_BONUS = 0.05  # next to a sentence already chosen
 # A sentence this far below the best one is not quoted.
 WEAK_MARGIN = 0.25
+# Once the question's words, by weight, are covered to these shares, a sentence that far below the best adds nothing: one of
+# another passage, or one apart from those chosen in the same. On the half of the hand-written questions not chosen on: 3.77 →
+# 3.67 sentences, no fact lost; on 160 generated questions, which use the pages' words: 3.54 → 3.00, of the answer's words 68 →
+# 64 % kept. A smaller margin, or one that ignores coverage, loses facts: with this encoder what is needed may stand fourth.
+COVERED_ELSEWHERE, COVERED_APART = 0.3, 0.5
+ENOUGH_MARGIN = 0.1
 DUPLICATE_COSINE = 0.97
 DUPLICATE_OVERLAP = 0.8
 
@@ -60,7 +68,7 @@ class PassageCandidate:
 
 @dataclass(frozen=True, slots=True)
 class SelectedSentence:
-    """A verbatim sentence: `text == passage.text[start:end]`; `index` counts the passage's sentences."""
+    """A verbatim sentence, or lines of one that is code: `text == passage.text[start:end]`; `index` counts the sentences."""
 
     passage_id: Hashable
     index: int
@@ -83,7 +91,8 @@ class _Scored:
     candidate: int
     index: int
     text: str
-    words: int
+    words: int  # its size, see workers.answer.code
+    start: int  # of `text` in its passage
     cosine: float
     coverage: float
     score: float
@@ -100,6 +109,8 @@ def select(
 ) -> Selection:
     """Choose 1 to `limit_sentences` sentences of at most `word_budget` words together (the best one whole, however long).
 
+    Of a long block of code the lines that matter are taken; code that is longer than the budget in one line is passed over.
+
     `question_vector` [384] is normalised and may stand for more than `question`, for example for the dialogue before it. Without
     any candidate sentence the selection is empty.
     """
@@ -108,15 +119,12 @@ def select(
     scored = _score(vector, candidates, wanted)
     if not scored:
         return Selection([], _features([], [], candidates, wanted))
-    chosen = _choose(scored, candidates, limit_sentences, word_budget)
-    order = _reading_order(chosen)
+    chosen = _choose(scored, candidates, wanted, limit_sentences, word_budget)
     sentences = []
-    for item in order:
-        candidate = candidates[item.candidate]
-        start, end = candidate.spans[item.index]
-        sentences.append(
-            SelectedSentence(candidate.passage_id, item.index, int(start), int(end), candidate.text[start:end], item.score)
-        )
+    for item in _reading_order(chosen):
+        passage_id = candidates[item.candidate].passage_id
+        end = item.start + len(item.text)
+        sentences.append(SelectedSentence(passage_id, item.index, item.start, end, item.text, item.score))
     return Selection(sentences, _features(scored, chosen, candidates, wanted))
 
 
@@ -146,12 +154,13 @@ def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: f
             ground = PASSAGE_SCORE_WEIGHT * ratio + PASSAGE_COSINE_WEIGHT * candidate.cosine
         for index, (start, end) in enumerate(candidate.spans):
             text = candidate.text[start:end]
-            words = len(text.split())
+            words = len(text.split())  # the score was fitted on words
             coverage = _coverage(weights, stems[number][index])
             score = float(cosines[index]) + ground + COVERAGE_WEIGHT * coverage + LENGTH_WEIGHT * math.log(max(words, 1))
             if words < 9 and not _ENDS_SENTENCE.search(text):
                 score -= HEADING_PENALTY
-            scored.append(_Scored(number, index, text, words, float(cosines[index]), coverage, score, stems[number][index]))
+            cosine, key = float(cosines[index]), stems[number][index]
+            scored.append(_Scored(number, index, text, code.size(text), int(start), cosine, coverage, score, key))
     return scored
 
 
@@ -175,20 +184,27 @@ def _coverage(weights: dict[str, float], stems: frozenset[str]) -> float:
     return sum(weight for word, weight in weights.items() if word in stems or (len(word) >= 5 and word[:5] in beginnings)) / total
 
 
-def _choose(scored: list[_Scored], candidates: Sequence[PassageCandidate], limit: int, budget: int) -> list[_Scored]:
+def _choose(
+    scored: list[_Scored], candidates: Sequence[PassageCandidate], wanted: frozenset[str], limit: int, budget: int
+) -> list[_Scored]:
     """Best first, each with the neighbour that it needs to be understood, until the limits are reached."""
-    place = {(each.candidate, each.index): each for each in scored}
+    weights = _rarity(wanted, _by_passage(scored))
+    readable = [short for each in scored if (short := _shortened(each, weights, budget))] or scored
+    place = {(each.candidate, each.index): each for each in readable}
     left = dict(place)
     ranking = {key: each.score for key, each in place.items()}
     best = max(ranking.values())
     chosen: list[_Scored] = []
-    words = 0
-    while left and len(chosen) < limit:
+    words = passed = 0
+    while left and len(chosen) + passed < limit:
         key = max(left, key=lambda each: ranking[each])
         item = left.pop(key)
         if chosen and ranking[key] < best - WEAK_MARGIN:
             break
         if chosen and _is_duplicate(item, chosen, candidates):
+            continue
+        if chosen and _is_enough(item, chosen, weights, best):
+            passed += 1  # nothing worse takes its place
             continue
         group = _with_neighbour(item, place, chosen, limit)
         if chosen and words + sum(each.words for each in group) > budget:
@@ -206,6 +222,36 @@ def _choose(scored: list[_Scored], candidates: Sequence[PassageCandidate], limit
                 if neighbour in left:
                     ranking[neighbour] += NEIGHBOUR_BONUS
     return chosen
+
+
+def _by_passage(scored: list[_Scored]) -> list[list[frozenset[str]]]:
+    found: dict[int, list[frozenset[str]]] = {}
+    for each in scored:
+        found.setdefault(each.candidate, []).append(each.stems)
+    return list(found.values())
+
+
+def _shortened(item: _Scored, weights: dict[str, float], budget: int) -> _Scored | None:
+    """The same, or the lines that matter of a long block of code; None for code that no line of fits into the budget."""
+    if item.words <= min(code.BLOCK_SIZE, budget) or not code.is_code(item.text):
+        return item
+    room = min(code.BLOCK_SIZE, budget)
+    span = code.lines_that_matter(item.text, lambda line: _coverage(weights, frozenset(content_stems(line))), room)
+    if span is None:
+        return item if item.words <= budget else None
+    text = item.text[span[0] : span[1]]
+    return replace(item, text=text, words=code.size(text), start=item.start + span[0])
+
+
+def _is_enough(item: _Scored, chosen: list[_Scored], weights: dict[str, float], best: float) -> bool:
+    """Whether those chosen speak of what was asked, and this one, far below the best, stands apart from them."""
+    if item.score > best - ENOUGH_MARGIN:
+        return False
+    if any(each.candidate == item.candidate and abs(each.index - item.index) == 1 for each in chosen):
+        return False
+    covered = _coverage(weights, frozenset().union(*(each.stems for each in chosen)))
+    same = any(each.candidate == item.candidate for each in chosen)
+    return covered >= (COVERED_APART if same else COVERED_ELSEWHERE)
 
 
 def _with_neighbour(item: _Scored, place: dict[tuple[int, int], _Scored], chosen: list[_Scored], limit: int) -> list[_Scored]:
