@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -131,7 +133,7 @@ async def use_sign_in_link(session: AsyncSession, link_id: UUID) -> Member | Non
     return await session.get(Member, member_id) if member_id else None
 
 
-async def create_api_key(session: AsyncSession, member: Member, name: str, scopes: list[str] | tuple[str, ...]) -> str:
+async def create_api_key(session: AsyncSession, member: Member, name: str, scopes: Sequence[str]) -> str:
     """A program's key, shown once. `scopes` are of `read`, `write`, `ask`. Raises AccountError."""
     unknown = set(scopes) - set(SCOPES)
     if unknown or not scopes:
@@ -186,7 +188,7 @@ async def revoke_api_key(session: AsyncSession, key_id: UUID, member_id: UUID | 
     return (await session.execute(revoking.returning(ApiKey.id))).scalar_one_or_none() is not None
 
 
-def api_key_view(key: ApiKey, email: str) -> dict[str, object]:
+def api_key_view(key: ApiKey, email: str) -> dict[str, Any]:
     """ApiKeyOut of docs/api.md: everything but the secret, which nobody has any more."""
     names = ("id", "name", "prefix", "scopes", "created_at", "last_used_at")
     return msgspec.to_builtins({name: getattr(key, name) for name in names} | {"member": email})

@@ -16,7 +16,6 @@ from app.assistants import service as assistants
 from app.assistants.models import Assistant
 from app.chat import posting
 from app.conversations import service
-from app.conversations.models import Visitor
 from app.conversations.schemas import (
     ConversationOut,
     MessageOut,
@@ -26,6 +25,7 @@ from app.conversations.schemas import (
     SessionOut,
 )
 from app.db import lookups
+from app.db.ids import new_id
 from app.http.problems import Problem
 from app.http.rate_limit import MESSAGES_ADDRESS, MESSAGES_VISITOR, SESSIONS_ADDRESS
 from app.http.routing import IdempotencyKey, answers, client_address, provide_services, provide_visitor
@@ -48,7 +48,7 @@ class SessionController(Controller):
 
     @route("/", http_method=["OPTIONS"], include_in_schema=False, status_code=204)
     async def preflight(self, request: Request) -> Response[None]:
-        # It names no assistant, so it can only say that a page may ask; the answer itself is for allowed origins.
+        """It names no assistant, so it can only say that a page may ask; the answer itself is for allowed origins."""
         headers = {
             "access-control-allow-origin": request.headers.get("origin", "null"),
             "access-control-allow-methods": "POST",
@@ -68,15 +68,15 @@ class SessionController(Controller):
                 assistant = await self._assistant(session, data.assistant)
                 origin = origins.check(services.settings, assistant.allowed_origins, request.headers.get("origin"))
                 limits = await services.limiter.take((SESSIONS_ADDRESS, client_address(request)))
-                visitor = await self._visitor(services, session, assistant, data.visitor_token)
+                visitor_id = self._visitor(services, assistant, data.visitor_token)
         except Problem as problem:
             problem.headers.update(cors)
             raise
-        claims = VisitorClaims(assistant.workspace_id, assistant.id, visitor.id, origin)
+        claims = VisitorClaims(assistant.workspace_id, assistant.id, visitor_id, origin)
         body = {
             "token": tokens.issue(services.settings.secret, claims),
             "expires_in": int(tokens.LIFE.total_seconds()),
-            "visitor_id": str(visitor.id),
+            "visitor_id": str(visitor_id),
             "assistant": assistants.public_view(assistant),
         }
         return Response(body, status_code=201, headers={**cors, **limits})
@@ -90,15 +90,14 @@ class SessionController(Controller):
         await bind_workspace(session, found[0])
         return (await session.execute(select(Assistant).where(Assistant.id == found[1]))).scalar_one()
 
-    async def _visitor(self, services: Services, session: Any, assistant: Assistant, old: str | None) -> Visitor:
-        if old:
-            claims = tokens.read(services.settings.secret, old, expired_too=True)
-            if claims.assistant_id != assistant.id:
-                raise tokens.token_invalid()
-            known = (await session.execute(select(Visitor).where(Visitor.id == claims.visitor_id))).scalar_one_or_none()
-            if known is not None:
-                return known
-        return await service.create_visitor(session, assistant.workspace_id, assistant.id)
+    def _visitor(self, services: Services, assistant: Assistant, old: str | None) -> UUID:
+        """Who it is: the signed token alone says so. A row is made with the first conversation."""
+        if not old:
+            return new_id()
+        claims = tokens.read(services.settings.secret, old, expired_too=True)
+        if claims.assistant_id != assistant.id:
+            raise tokens.token_invalid()
+        return claims.visitor_id
 
 
 class VisitorController(Controller):
@@ -112,8 +111,8 @@ class VisitorController(Controller):
     async def start(self, services: Services, visitor: VisitorClaims) -> dict[str, Any]:
         await services.limiter.take((MESSAGES_VISITOR, str(visitor.visitor_id)))
         async with services.database.transaction(visitor.workspace_id) as session:
-            made = await service.start_conversation(session, visitor.workspace_id, visitor.assistant_id, visitor.visitor_id)
-        return {"id": str(made.id), "messages": [], "last_event_id": "0-0"}
+            await service.keep_visitor(session, visitor.workspace_id, visitor.assistant_id, visitor.visitor_id)
+            return await posting.started(session, visitor.workspace_id, visitor.assistant_id, visitor.visitor_id)
 
     @get("/conversations/{conversation_id:uuid}", operation_id="readConversation", responses=answers(200, ConversationOut))
     async def read(self, services: Services, visitor: VisitorClaims, conversation_id: UUID) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import structlog
 from litestar import Response
 from litestar.response import Stream
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,15 +20,19 @@ from app.http.problems import Problem, not_found
 from app.http.services import Services
 
 QUEUE_RETRY = 5  # seconds: a few answers are done by then
+# A workspace may have so many open answers for each place that is left. One flood takes three quarters of the queue, two
+# take three sevenths each, and a workspace with nothing open finds a place (dynamic thresholds: Choudhury and Hahne, 1998).
+SHARE = 3
 STREAMS_EACH = 8  # open streams of one conversation in one process: tabs and devices, not a flood
 
 
-async def _refuse_when_full(services: Services, session: AsyncSession) -> None:
-    """Beyond the limit nobody is left waiting for minutes."""
+async def _refuse_when_full(services: Services, session: AsyncSession, workspace_id: UUID) -> None:
+    """Beyond the limit nobody is left waiting for minutes, and one workspace's flood does not fill it for the others."""
     waiting = await lookups.open_messages(session)
     services.metrics.queue.set(waiting)
-    if waiting >= services.settings.queue_limit:
-        services.metrics.refused.labels("queue-full").inc()
+    left = services.settings.queue_limit - waiting
+    if left <= 0 or await service.count_open_of(session, workspace_id) >= SHARE * left:
+        services.metrics.refused.labels("queue-full" if left <= 0 else "workspace-share").inc()
         raise Problem(
             503,
             "queue-full",
@@ -41,6 +46,7 @@ async def own_conversation(session: AsyncSession, conversation_id: UUID, visitor
     conversation = await service.find_conversation(session, conversation_id, visitor_id)
     if conversation is None:
         raise not_found("conversation")
+    _follow_in_log(conversation_id=conversation.id)
     return conversation
 
 
@@ -48,24 +54,44 @@ async def own_message(session: AsyncSession, message_id: UUID, visitor_id: UUID 
     message = await service.find_message(session, message_id, visitor_id)
     if message is None:
         raise not_found("message")
+    _follow_in_log(conversation_id=message.conversation_id, message_id=message.id)
     return message
+
+
+def _follow_in_log(**ids: UUID) -> None:
+    """Name conversation and message in whatever is logged of this request from here on."""
+    structlog.contextvars.bind_contextvars(**{name: str(value) for name, value in ids.items()})
+
+
+def _request_id() -> str | None:
+    """The id that Edge has bound for this request's log lines; the generator's lines of the answer carry it too."""
+    return structlog.contextvars.get_contextvars().get("request_id")
+
+
+async def started(session: AsyncSession, workspace_id: UUID, assistant_id: UUID, visitor_id: UUID) -> dict[str, Any]:
+    """A new conversation of a visitor, as its readers see it."""
+    made = await service.start_conversation(session, workspace_id, assistant_id, visitor_id)
+    _follow_in_log(conversation_id=made.id)
+    return {"id": str(made.id), "messages": [], "last_event_id": relay.START}
 
 
 async def post(services: Services, session: AsyncSession, conversation: Conversation, text: str, key: str | None) -> Posted:
     """Post in the caller's transaction. A repeated key is answered however full the queue is. Raises Problem, MessageRefused."""
     if key is None or await service.find_posted(session, conversation.id, key) is None:
         service.check_text(text)
-        await _refuse_when_full(services, session)
-    return await service.post_message(session, conversation, text, key)
+        await _refuse_when_full(services, session, conversation.workspace_id)
+    return await service.post_message(session, conversation, text, key, request_id=_request_id())
 
 
 async def retry(services: Services, session: AsyncSession, message: Message) -> Posted:
-    await _refuse_when_full(services, session)
-    return await service.retry_message(session, message)
+    """Ask the message's question again, in the caller's transaction. Raises Problem, MessageRefused."""
+    await _refuse_when_full(services, session, message.workspace_id)
+    return await service.retry_message(session, message, request_id=_request_id())
 
 
 async def accepted(services: Services, surface: str, posted: Posted, headers: dict[str, str]) -> Response[dict[str, Any]]:
     """After the commit: announce, and answer 202."""
+    _follow_in_log(message_id=posted.answer.id)
     if not posted.repeated:
         services.metrics.messages.labels(surface).inc()
     await service.announce(services.bus, posted)
@@ -94,6 +120,7 @@ async def show(services: Services, workspace_id: UUID, conversation_id: UUID, vi
 async def follow(
     services: Services, workspace_id: UUID, conversation_id: UUID, visitor_id: UUID | None, last_event_id: str | None
 ) -> Stream:
+    """Server-sent events after `last_event_id`; from None on, a snapshot first. Raises Problem 404, 429."""
     async with services.database.transaction(workspace_id) as session:
         await own_conversation(session, conversation_id, visitor_id)
     if services.relay.reader.readers(conversation_id) >= STREAMS_EACH:

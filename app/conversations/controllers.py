@@ -54,8 +54,7 @@ class ConversationController(Controller):
         async with services.database.transaction(caller.workspace_id) as session:
             found = await existing(session, assistant)
             visitor = await service.member_visitor(session, caller.workspace_id, found.id, caller.member_id)
-            made = await service.start_conversation(session, caller.workspace_id, found.id, visitor.id)
-        return {"id": str(made.id), "messages": [], "last_event_id": "0-0"}
+            return await posting.started(session, caller.workspace_id, found.id, visitor.id)
 
     @get("/conversations/{conversation_id:uuid}", operation_id="showConversation", responses=answers(200, ConversationOut))
     async def read(self, services: Services, caller: Caller, conversation_id: UUID) -> dict[str, Any]:
@@ -76,6 +75,7 @@ class ConversationController(Controller):
         data: NewMessage,
         idempotency_key: IdempotencyKey = None,
     ) -> Response[dict[str, Any]]:
+        """As a visitor asks; only in a conversation that one started oneself."""
         limits = await services.limiter.take((MESSAGES_CALLER, caller.name))
         async with services.database.transaction(caller.workspace_id) as session:
             conversation = await posting.own_conversation(session, conversation_id, None)
@@ -92,6 +92,7 @@ class ConversationController(Controller):
         last_event_id: Resume = None,
         last_event_id_query: ResumeQuery = None,
     ) -> Stream:
+        """As a visitor follows: resumes after Last-Event-ID without gap or duplicate."""
         after = last_event_id or last_event_id_query
         return await posting.follow(services, caller.workspace_id, conversation_id, None, after)
 
@@ -124,6 +125,7 @@ class ConversationController(Controller):
         opt={"needs": "ask"},
     )
     async def retry(self, services: Services, caller: Caller, message_id: UUID) -> Response[dict[str, Any]]:
+        """Asks the same question again, after an answer that failed or was stopped."""
         visitor_id = await self._visitor_of(services, caller, message_id)
         limits = await services.limiter.take((MESSAGES_CALLER, caller.name))
         async with services.database.transaction(caller.workspace_id) as session:

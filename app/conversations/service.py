@@ -15,6 +15,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.conversations import events
@@ -71,12 +72,19 @@ def check_text(text: str) -> str:
 
 
 async def start_conversation(session: AsyncSession, workspace_id: UUID, assistant_id: UUID, visitor_id: UUID) -> Conversation:
+    """An empty conversation. The visitor's row is there: `keep_visitor`, `member_visitor`."""
     conversation = Conversation(
         id=new_id(), workspace_id=workspace_id, assistant_id=assistant_id, visitor_id=visitor_id, epoch=0, last_ordinal=0
     )
     session.add(conversation)
     await session.flush()
     return conversation
+
+
+async def keep_visitor(session: AsyncSession, workspace_id: UUID, assistant_id: UUID, visitor_id: UUID) -> None:
+    """Store the visitor whom a token names, unless that was done before: who opens a page and asks nothing leaves no row."""
+    row = insert(Visitor).values(id=visitor_id, workspace_id=workspace_id, assistant_id=assistant_id)
+    await session.execute(row.on_conflict_do_nothing(index_elements=["id"]))
 
 
 async def create_visitor(session: AsyncSession, workspace_id: UUID, assistant_id: UUID, member_id: UUID | None = None) -> Visitor:
@@ -119,6 +127,12 @@ async def count_open(session: AsyncSession, conversation_id: UUID) -> int:
     return (await session.execute(query)).scalar_one()
 
 
+async def count_open_of(session: AsyncSession, workspace_id: UUID) -> int:
+    """How many answers of the whole workspace are queued or running."""
+    query = select(func.count()).where(Message.workspace_id == workspace_id, Message.status.in_(OPEN))
+    return (await session.execute(query)).scalar_one()
+
+
 async def _lock(session: AsyncSession, conversation_id: UUID) -> Conversation:
     """The conversation's row, locked: its epoch and ordinals have one writer at a time."""
     query = select(Conversation).where(Conversation.id == conversation_id).with_for_update()
@@ -136,7 +150,12 @@ async def find_posted(session: AsyncSession, conversation_id: UUID, key: str) ->
 
 
 async def post_message(
-    session: AsyncSession, conversation: Conversation, text: str, idempotency_key: str | None = None
+    session: AsyncSession,
+    conversation: Conversation,
+    text: str,
+    idempotency_key: str | None = None,
+    *,
+    request_id: str | None = None,
 ) -> Posted:
     """Store the visitor's message and queue its answer, in the caller's one transaction. Raises MessageRefused.
 
@@ -162,10 +181,10 @@ async def post_message(
     message.finished_at = datetime.now(UTC)
     session.add(message)
     await session.flush()
-    return await _queue_answer(session, locked, message)
+    return await _queue_answer(session, locked, message, request_id)
 
 
-async def retry_message(session: AsyncSession, answer: Message) -> Posted:
+async def retry_message(session: AsyncSession, answer: Message, *, request_id: str | None = None) -> Posted:
     """Ask the same question again after an answer that failed or was stopped. Raises MessageRefused for any other."""
     locked = await _lock(session, answer.conversation_id)
     await session.refresh(answer)
@@ -183,11 +202,11 @@ async def retry_message(session: AsyncSession, answer: Message) -> Posted:
     if latest.id != answer.id and latest.status in (*OPEN, "done"):
         return Posted(question, latest, repeated=True)
     locked.epoch += 1
-    return await _queue_answer(session, locked, question)
+    return await _queue_answer(session, locked, question, request_id)
 
 
-async def _queue_answer(session: AsyncSession, conversation: Conversation, question: Message) -> Posted:
-    answer = _new_message(conversation, role="assistant", status="queued", text="", reply_to=question.id)
+async def _queue_answer(session: AsyncSession, conversation: Conversation, question: Message, request_id: str | None) -> Posted:
+    answer = _new_message(conversation, role="assistant", status="queued", text="", reply_to=question.id, request_id=request_id)
     session.add(answer)
     await session.flush()
     older = await session.execute(

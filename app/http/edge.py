@@ -64,11 +64,13 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = self._headers(message.get("headers", ()), request_id, scope.get("limits", {}))
-                limit.reschedule(None)  # a stream takes as long as it takes
+                if not limit.expired():
+                    limit.reschedule(None)  # a stream takes as long as it takes
                 route = scope.get("path_template") or "unmatched"
                 self.metrics.latency.labels(self.surface, route).observe(time.perf_counter() - started)
             await send(message)
 
+        structlog.contextvars.clear_contextvars()  # what a route binds (conversation, message) is this request's alone
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 async with asyncio.timeout(REQUEST_SECONDS) as limit:
@@ -77,7 +79,7 @@ class Edge:
             except TimeoutError:
                 if not limit.expired() or status:
                     raise
-                await _answer(send, TOO_SLOW, request_id)
+                await _answer(respond, TOO_SLOW, request_id)
             finally:
                 self._record(scope, status, time.perf_counter() - started)
 

@@ -12,6 +12,7 @@ import pytest
 
 from app import redis as keys
 from app.conversations.models import Conversation, Message
+from app.db import lookups
 from tests.api.conftest import finish, join, problem, serving
 
 
@@ -140,8 +141,6 @@ async def test_retry_asks_the_same_question_again_once(asker, db, bus, tenant):
 
 async def test_a_full_queue_answers_503_at_once_and_repeats_are_still_answered(stack, tenant, db):
     async with db.transaction(None) as session:
-        from app.db import lookups
-
         waiting = await lookups.open_messages(session)
     async with (
         serving(replace(stack.settings, queue_limit=waiting + 1)) as web,
@@ -165,3 +164,43 @@ async def test_a_noisy_visitor_is_told_to_wait(asker):
     refused = next(a for a in answers if a.status_code == 429)
     problem(refused, 429, "too-many-requests")
     assert int(refused.headers["retry-after"]) >= 1 and refused.headers["ratelimit-remaining"] == "0"
+
+
+async def test_one_workspaces_flood_leaves_room_for_the_others(stack, db, tenant, tenant_factory):
+    async with db.transaction(None) as session:
+        waiting = await lookups.open_messages(session)
+    other = await tenant_factory()
+    async with (
+        serving(replace(stack.settings, queue_limit=waiting + 8)) as web,
+        httpx.AsyncClient(base_url=web.visitor_url, headers={"origin": web.visitor_url}) as client,
+    ):
+        flood = [await join(client, tenant.slug) for _ in range(8)]
+        asked = [await one.ask("Flood") for one in flood]
+        # 6 of 8: while two places are left, three for each are allowed, and six are open then.
+        assert [one.status_code for one in asked] == [202] * 6 + [503] * 2
+        problem(asked[-1], 503, "queue-full")
+        metrics = await client.get(f"{web.dashboard_url}/metrics")
+        assert 'retort_refused_total{reason="workspace-share"} 2.0' in metrics.text
+        theirs = [await join(client, other.slug) for _ in range(3)]
+        answers = [await one.ask("Mine") for one in theirs]
+        assert [one.status_code for one in answers] == [202, 202, 503]  # the whole queue is full now
+        # What was accepted of the flood is still there, and its own end makes room for it again.
+        for one, posted in zip(flood[:3], asked, strict=False):
+            assert (await one.act(posted.json()["answer"]["id"], "stop")).status_code == 200
+        assert (await flood[-1].ask("Again")).status_code == 202
+        for one in [*flood, *theirs]:
+            for message in (await one.see())["messages"]:
+                if message["status"] == "queued":
+                    await one.act(message["id"], "stop")
+
+
+async def test_the_call_that_asked_is_kept_with_the_answer(asker, db, tenant):
+    asked = await asker.ask("Follow me", **{"x-request-id": "followed-0001"})
+    assert asked.headers["x-request-id"] == "followed-0001"
+    answer = asked.json()["answer"]["id"]
+    await asker.act(answer, "stop")
+    retried = await asker.act(answer, "retry")
+    async with db.transaction(tenant.workspace_id) as session:
+        assert (await session.get(Message, UUID(answer))).request_id == "followed-0001"
+        again = await session.get(Message, UUID(retried.json()["answer"]["id"]))
+        assert again.request_id == retried.headers["x-request-id"] != "followed-0001"

@@ -13,9 +13,11 @@ from dataclasses import replace
 import httpx
 import msgspec
 import psutil
+import psycopg
 import pytest
 
 from app import redis as keys
+from app.http import edge
 from tests.api.conftest import free_port, join, problem, read_events, serving
 
 
@@ -132,6 +134,23 @@ async def test_a_bus_that_hangs_holds_nobody_up(stack, tenant, silent_server):
         await asker.act(asked.json()["answer"]["id"], "stop")
 
 
+async def test_a_request_that_hangs_is_answered_like_any_other(stack, tenant, monkeypatch):
+    monkeypatch.setattr(edge, "REQUEST_SECONDS", 0.4)
+    async with (
+        serving(stack.settings) as web,
+        httpx.AsyncClient(base_url=web.visitor_url, headers={"origin": web.visitor_url}, timeout=10) as client,
+    ):
+        with psycopg.connect(stack.admin_url) as other:
+            other.execute("LOCK TABLE assistants IN ACCESS EXCLUSIVE MODE")
+            answer = await client.post("/widget/v1/session", json={"assistant": tenant.slug})
+            other.rollback()
+        problem(answer, 503, "too-slow")
+        assert answer.headers["x-content-type-options"] == "nosniff" and "content-security-policy" in answer.headers
+        assert int(answer.headers["retry-after"]) >= 1
+        counted = (await client.get(f"{web.dashboard_url}/metrics")).text
+        assert 'status="503",surface="visitor"} 1.0' in counted and 'status="0"' not in counted
+
+
 def test_the_web_process_imports_neither_the_model_nor_the_workers():
     code = (
         "import app.asgi, sys; print([m for m in ('torch','workers','retnet_core','sentence_transformers') if m in sys.modules])"
@@ -167,7 +186,7 @@ async def process(stack):
 async def test_the_process_is_small_seen_and_ends_at_once_with_streams_open(process, tenant, bus):
     started, client, dashboard = process
     asker = await join(client, tenant.slug)
-    await asker.ask("Hold on")
+    asked = await asker.ask("Hold on")
     await client.get(f"{dashboard}/docs")
     resident = psutil.Process(started.pid).memory_info().rss / 2**20
     assert resident <= 200, f"{resident:.0f} MB"
@@ -183,6 +202,13 @@ async def test_the_process_is_small_seen_and_ends_at_once_with_streams_open(proc
     assert time.perf_counter() - ended < 1.0
     assert started.returncode == 0
     errors = started.stderr.read()
+    # One question is followed by its call, its conversation and its answer.
+    lines = [msgspec.json.decode(line) for line in errors.splitlines()]
+    posted = next(line for line in lines if line.get("request_id") == asked.headers["x-request-id"])
+    assert posted["conversation_id"] == asker.conversation and posted["message_id"] == asked.json()["answer"]["id"]
+    followed = next(line for line in lines if line.get("path", "").endswith("/events"))
+    assert followed["conversation_id"] == asker.conversation
+    assert all("conversation_id" not in line for line in lines if line.get("path") in ("/docs", "/widget/v1/session"))
     assert "Traceback" not in errors and '"level": "error"' not in errors
     assert all(msgspec.json.decode(line)["process"] == "web" for line in errors.splitlines())
     assert not any([str(started.pid).encode() in key async for key in bus.scan_iter(match=keys.process_key("web", "*"))])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import jwt
 
 from app.assistants.brand import contrast
+from app.conversations.models import Visitor
 from app.db.ids import new_id
 from app.security import tokens
 from app.security.tokens import VisitorClaims
@@ -101,3 +103,19 @@ async def test_a_visitor_sees_no_other_visitors_conversation(visitors, tenant, a
     for verb in ("stop", "retry"):
         problem(await other.act(asked["answer"]["id"], verb), 404, "not-found")
     problem(await visitors.get(f"/widget/v1/conversations/{new_id()}", headers=other.auth), 404, "not-found")
+
+
+async def test_a_visitor_is_stored_with_the_first_conversation_and_not_before(visitors, db, tenant):
+    async def stored(visitor_id: str) -> Visitor | None:
+        async with db.transaction(tenant.workspace_id) as session:
+            return await session.get(Visitor, UUID(visitor_id))
+
+    first = (await visitors.post("/widget/v1/session", json={"assistant": tenant.slug})).json()
+    again = {"assistant": tenant.slug, "visitor_token": first["token"]}
+    second = (await visitors.post("/widget/v1/session", json=again)).json()
+    assert second["visitor_id"] == first["visitor_id"] and await stored(first["visitor_id"]) is None
+    auth = {"authorization": f"Bearer {second['token']}"}
+    started = await asyncio.gather(*(visitors.post("/widget/v1/conversations", json={}, headers=auth) for _ in range(3)))
+    assert {one.status_code for one in started} == {201} and len({one.json()["id"] for one in started}) == 3
+    visitor = await stored(first["visitor_id"])
+    assert visitor is not None and visitor.assistant_id == tenant.assistant_id and visitor.member_id is None

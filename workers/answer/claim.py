@@ -81,6 +81,7 @@ async def load(database: Database, claim: Claim) -> Answer:
         if found is None:
             raise Lost("the row was taken away")
         message, conversation, assistant, seconds = found
+        structlog.contextvars.bind_contextvars(request_id=message.request_id)  # of the call that asked, as web logs it
         if conversation.epoch != message.epoch:
             raise Lost("the conversation went on")
         question = await session.get_one(Message, message.reply_to)
