@@ -138,7 +138,11 @@ class Child:
         return " ".join(line.strip() for line in tail[-lines:])
 
     def _open_log(self) -> IO[bytes]:
+        """Readable by its owner alone: a log names addresses and paths, and an earlier release wrote it for everybody."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        return self.log.open("ab")
+            self.log.with_suffix(".log.1").chmod(0o600)
+        log = os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        os.fchmod(log.fileno(), 0o600)
+        return log

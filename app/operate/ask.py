@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import quote
 
 from app.operate import Problem
-from app.operate.client import Api, Event
+from app.operate.client import Api, ApiProblem, Event, Unreachable
 
 ENDS = ("done", "failed", "cancelled", "superseded")
 # An answer takes seconds; one that takes minutes is lost, and the reader should know.
 PATIENCE_SECONDS = 180.0
+# A web process that is restarted is back by then; without it nothing comes any more.
+AWAY_SECONDS = 20.0
+HELD_SECONDS = 6.0  # longer than a connection takes to fail: the stream was open, and silent
+RESUME_SECONDS = 0.25
+PASSING = (429, 502, 503, 504)  # refusals of a moment
 
 
 @dataclass(slots=True)
@@ -74,8 +79,8 @@ def ask(
 
     for event in _until_end(api, f"{path}/events", opened.get("last_event_id"), answer, began):
         if event.name == "evidence":
-            answer.evidence = event.data["evidence"]
-            if answer.evidence:
+            seen, answer.evidence = answer.evidence, event.data["evidence"]
+            if answer.evidence and answer.evidence != seen:  # a snapshot tells it again
                 shown()
                 on_evidence(answer.evidence)
         elif event.name == "sentence":
@@ -93,19 +98,39 @@ def ask(
                 raise Problem(answer.message.get("error") or f"The answer was {event.name}; ask again.")
             if answer.message["text"]:
                 shown()
+            # What was published before the stream was followed, or while it was cut, is in the message alone.
+            told = " ".join(answer.sentences[index].strip() for index in sorted(answer.sentences))
+            wording = answer.message.get("wording") or ""
+            if wording.startswith(told) and (rest := wording[len(told) :].strip()):
+                answer.sentences[len(answer.sentences)] = rest
+                on_sentence(len(answer.sentences) - 1, rest)
     return answer
 
 
 def _until_end(api: Api, path: str, last: str | None, answer: Answer, began: float) -> Iterator[Event]:
-    """The events of this answer, the end included. A stream that breaks off is taken up where it stopped."""
+    """The events of this answer, the end included. A stream that breaks off is taken up where it stopped (Last-Event-ID).
+
+    Raises Problem when the server stays away, or when no answer comes.
+    """
+    away_since: float | None = None
     while time.monotonic() - began < PATIENCE_SECONDS:
-        for event in api.events(path, last):
-            last = event.id or last
-            for mine in _of_answer(event, answer):
-                yield mine
-                if mine.name in ENDS:
-                    return
-        time.sleep(0.1)
+        tried, before = time.monotonic(), last
+        try:
+            for event in api.events(path, last):
+                last = event.id or last
+                for mine in _of_answer(event, answer):
+                    yield mine
+                    if mine.name in ENDS:
+                        return
+            away_since = None
+        except (Unreachable, ApiProblem) as problem:
+            now = time.monotonic()
+            if away_since is None or last != before or now - tried > HELD_SECONDS:
+                away_since = now  # until now it was there
+            passing = isinstance(problem, Unreachable) or problem.status in PASSING
+            if not passing or now - away_since > AWAY_SECONDS:
+                raise
+        time.sleep(RESUME_SECONDS)
     raise Problem(f"No answer came within {PATIENCE_SECONDS:.0f} s; `retort doctor` says which part is missing.")
 
 

@@ -32,6 +32,10 @@ class ApiProblem(Problem):
         self.status = status
 
 
+class Unreachable(Problem):
+    """No answer, or one that broke off: the server may be back in a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     id: str
@@ -71,7 +75,10 @@ class Api:
                 return
 
     def events(self, path: str, last_event_id: str | None = None) -> Iterator[Event]:
-        """Server-sent events until the server ends the stream (WHATWG HTML, section 9.2)."""
+        """Server-sent events until the server ends the stream (WHATWG HTML, section 9.2).
+
+        Raises Unreachable when it breaks off, ApiProblem when it is refused.
+        """
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
         try:
             with self._client.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
@@ -93,10 +100,10 @@ class Api:
             raise _refusal(response)
         return response.json() if response.content else None
 
-    def _unreachable(self, error: httpx.HTTPError) -> Problem:
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         if isinstance(error, httpx.ConnectError):
-            return Problem(f"Nothing answers at {self.url}; start Retort with `make up`, or say where it is with RETORT_URL.")
-        return Problem(f"{self.url} does not answer properly ({type(error).__name__}); see `retort doctor`.")
+            return Unreachable(f"Nothing answers at {self.url}; start Retort with `make up`, or say where it is with RETORT_URL.")
+        return Unreachable(f"{self.url} does not answer properly ({type(error).__name__}); see `retort doctor`.")
 
 
 def connect(environment: Mapping[str, str] | None = None) -> Api:

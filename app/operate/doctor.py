@@ -18,7 +18,7 @@ from app.embedded.postgres import MAJOR, installation
 from app.embedded.valkey import program
 from app.operate import Problem, checks
 from app.operate.client import KEY_FILE, connect
-from app.operate.install import docs_hash, docs_were_read
+from app.operate.install import docs_hash, docs_note, docs_were_read
 from app.operate.plan import PORT_MEANINGS, chosen_ports
 from app.operate.supervisor import read_record
 
@@ -54,12 +54,15 @@ def examine() -> Iterator[Finding]:
     yield from _parts(str(record.get("api", "")))
     yield _resident(record)
     visitor = str(record.get("visitor", ""))
-    current = docs_were_read(data, visitor + "/guide-docs/")
-    yield Finding(
-        "guide",
-        current,
-        f"has read the documentation ({docs_hash()[:8]})" if current else "has not read the present docs; restart",
-    )
+    yield _guide(data, visitor + "/guide-docs/")
+
+
+def _guide(data: Path, url: str) -> Finding:
+    if not docs_were_read(data, url):
+        return Finding("guide", False, "has not read the present docs; restart")
+    if docs_note(data).get("removed"):
+        return Finding("guide", None, f"its documentation was removed; to have it again: retort add {url} --assistant guide")
+    return Finding("guide", True, f"has read the documentation ({docs_hash()[:8]})")
 
 
 def _try(part: str, check: Callable[[], str]) -> Finding:

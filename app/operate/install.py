@@ -112,13 +112,21 @@ def docs_hash(folder: Path = DOCS) -> str:
     return digest.hexdigest()
 
 
-def docs_were_read(data: Path, url: str) -> bool:
-    """Whether the docs as they are now were read from this address."""
+def docs_note(data: Path) -> dict[str, object]:
+    """What was read of the docs: `url`, `hash`, and `removed` when the owner had taken the source away; empty before."""
     try:
-        return json.loads((data / READ_DOCS).read_text()) == {"url": url, "hash": docs_hash()}
+        held = json.loads((data / READ_DOCS).read_text())
     except (OSError, ValueError):
-        return False
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
-def note_docs_read(data: Path, url: str, read_hash: str) -> None:
-    write_private(data / READ_DOCS, json.dumps({"url": url, "hash": read_hash}))
+def docs_were_read(data: Path, url: str) -> bool:
+    """Whether nothing is to be read: the docs as they are now were read from this address, or the owner wants none."""
+    note = docs_note(data)
+    return note.get("url") == url and note.get("hash") == docs_hash()
+
+
+def note_docs_read(data: Path, url: str, read_hash: str, *, removed: bool = False) -> None:
+    """Remember it for the next start."""
+    write_private(data / READ_DOCS, json.dumps({"url": url, "hash": read_hash} | ({"removed": True} if removed else {})))

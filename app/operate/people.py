@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -93,10 +94,10 @@ async def _acting_for(settings: Settings, email: str) -> AsyncIterator[tuple[Asy
 async def create_key(settings: Settings, email: str, name: str, scopes: Sequence[str]) -> str:
     """A new key that acts for this member: the secret, to be shown once."""
     async with _acting_for(settings, email) as (session, member):
-        return await accounts.create_api_key(session, member, name, list(scopes))
+        return await accounts.create_api_key(session, member, name, scopes)
 
 
-async def list_keys(settings: Settings, email: str) -> list[dict[str, object]]:
+async def list_keys(settings: Settings, email: str) -> list[dict[str, Any]]:
     """The keys in use of this member's workspace, without their secrets."""
     async with _acting_for(settings, email) as (session, _):
         return [accounts.api_key_view(key, owner) for key, owner in await accounts.list_api_keys(session, None, MOST_KEYS)]

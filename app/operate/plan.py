@@ -131,14 +131,14 @@ def planned(settings: Settings, environment: Mapping[str, str], logs: Path) -> l
     # SIGQUIT, hands a running task back to its queue at once; under solo it would be lost, so there it is finished.
     plan.append(
         make(
-            "worker-io", "worker-io", *celery, "-Q", "io", "--pool", "prefork", "--concurrency", "2", "-n", "io@%h",
+            "worker-io", "worker-io", *celery, "-Q", "io,tidy", "--pool", "prefork", "--concurrency", "2", "-n", "io@%h",
             niceness=WORKER_NICENESS, death_signal=signal.SIGKILL, REMAP_SIGTERM="SIGQUIT", OMP_NUM_THREADS="1",
         )
     )  # fmt: skip
     plan.append(make("beat", "beat", "celery", "-A", "workers.celery", "beat", "-S", "redbeat.RedBeatScheduler", "--pidfile="))
     plan.append(
         make(
-            "worker-models", "worker-models", *celery, "-Q", "models", "--pool", "solo", "-n", "models@%h",
+            "worker-models", "worker-models", *celery, "-Q", "models,tidy", "--pool", "solo", "-n", "models@%h",
             niceness=WORKER_NICENESS, death_signal=signal.SIGKILL, OMP_NUM_THREADS="1",
         )
     )  # fmt: skip

@@ -120,23 +120,6 @@ class Supervisor:
                 return dict.fromkeys(kinds, 0)
         return counts
 
-    def resident_bytes(self) -> int:
-        """Proportional memory (PSS) of everything we started: shared pages count once."""
-        total = 0
-        for one in self.watched:
-            if one.child.pid is None or not one.child.running:
-                continue
-            try:
-                parent = psutil.Process(one.child.pid)
-                for process in [parent, *parent.children(recursive=True)]:
-                    try:
-                        total += process.memory_full_info().pss
-                    except psutil.AccessDenied:
-                        total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return total
-
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Web and beat first, then generators and workers, the servers last; each group for at most a few seconds."""
         first = [one.child for one in self.watched if one.kind in ("web", "beat")]

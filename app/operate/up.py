@@ -37,7 +37,6 @@ from app.operate.plan import (
 from app.operate.supervisor import Supervisor, end_leftovers
 
 READY_SECONDS = 120.0  # importing torch takes 3 to 7 s on a fast disk, a minute on a cold slow one
-MODELS_SECONDS = 180.0
 DOCS_SECONDS = 60.0  # without another page finished; the reading goes on by itself then
 
 
@@ -244,12 +243,19 @@ def _read_docs_now(supervisor: Supervisor, settings: Settings, key: str, docs: s
 
 
 def _read_docs_beside(settings: Settings, key: str, docs: str, output: Output, interrupts: Interrupts) -> None:
-    """The docs have changed since they were read: read them again while everything else works. Starts no process."""
-    read_hash = install.docs_hash()
+    """The docs have changed since they were read: read them again while everything else works. Starts no process.
+
+    A source that the owner has removed stays away.
+    """
+    read_hash, before = install.docs_hash(), install.docs_note(settings.data).get("url")
 
     def read() -> None:
         try:
             with Api(_local(settings), key) as api:
+                # The address as it was read: another port gives this machine's pages another one.
+                if not any(source["url"] == before for source in api.pages("/api/v1/sources")):
+                    install.note_docs_read(settings.data, docs, read_hash, removed=True)
+                    return
                 source = follow_source(api, add_source(api, docs, install.GUIDE)["id"])
         except Problem as problem:
             if not interrupts.stopping:
