@@ -21,12 +21,14 @@ SWEEP = "tidy.sweep"
 
 QUEUE_IO = "io"  # prefork, without torch
 QUEUE_MODELS = "models"  # solo, short torch tasks
+# Read by both workers: whichever is free sweeps, so neither slow websites nor a long page can put it off.
+QUEUE_TIDY = "tidy"
 
 ROUTES = {
     READ_SOURCE: {"queue": QUEUE_IO},
     FETCH_DOCUMENT: {"queue": QUEUE_IO},
     EMBED_DOCUMENT: {"queue": QUEUE_MODELS},
-    SWEEP: {"queue": QUEUE_IO},
+    SWEEP: {"queue": QUEUE_TIDY},
 }
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from app import jobs
 from app.redis import process_key
 from tests.ingest.crawled_site import Crawler, Website, page
+from tests.ingest.test_tidy import abandoned, stored
 
 ROOT = Path(__file__).parents[2]
 PAGES = 24
@@ -44,13 +45,13 @@ class Workers:
 
     def io(self) -> subprocess.Popen[bytes]:
         return self.start(
-            "io", "worker", "-Q", "io", "--pool", "prefork", "-c", "2", "-n", "io@%h", "--without-gossip", "--without-mingle",
+            "io", "worker", "-Q", "io,tidy", "--pool", "prefork", "-c", "2", "-n", "io@%h", "--without-gossip", "--without-mingle",
             REMAP_SIGTERM="SIGQUIT",
         )  # fmt: skip
 
     def models(self) -> subprocess.Popen[bytes]:
         return self.start(
-            "models", "worker", "-Q", "models", "--pool", "solo", "-n", "models@%h", "--without-gossip", "--without-mingle"
+            "models", "worker", "-Q", "models,tidy", "--pool", "solo", "-n", "models@%h", "--without-gossip", "--without-mingle"
         )
 
     def beat(self) -> subprocess.Popen[bytes]:
@@ -166,7 +167,7 @@ async def announced(bus: Any, workers: Workers) -> None:
 def assert_light(workers: Workers) -> None:
     """The io pool has fetched and extracted pages without torch."""
     for process in workers.started:
-        if process.poll() is not None or b"-Q\0io" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        if process.poll() is not None or b"-Q\0io," not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
             continue
         tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         assert len(tree) >= 3
@@ -192,8 +193,32 @@ async def test_sigterm_ends_workers_soon_and_their_keys_with_them(stack: Any, wo
 
 
 async def test_hints_go_to_the_queues_that_the_workers_read() -> None:
-    assert {jobs.ROUTES[name]["queue"] for name in (jobs.READ_SOURCE, jobs.FETCH_DOCUMENT, jobs.SWEEP)} == {"io"}
+    assert {jobs.ROUTES[name]["queue"] for name in (jobs.READ_SOURCE, jobs.FETCH_DOCUMENT)} == {"io"}
     assert jobs.ROUTES[jobs.EMBED_DOCUMENT]["queue"] == "models"
+    assert jobs.ROUTES[jobs.SWEEP]["queue"] == "tidy"
+
+
+@pytest.mark.faults
+async def test_slow_websites_do_not_keep_an_answer_from_being_freed(
+    crawler: Crawler, site: Website, workers: Workers, db: Any, tenant: Any
+) -> None:
+    """Both children of the io pool are held by sites that hardly answer; the other worker sweeps."""
+    site.delay = 25
+    sources = [await crawler.add(f"{site.url}/{name}/") for name in ("one", "two")]
+    workers.io()
+    workers.models()
+    workers.beat()
+    for source_id in sources:
+        jobs.send(jobs.READ_SOURCE, tenant.workspace_id, source_id)
+    await until(lambda: site.open >= 2, 60, workers)
+    answer = await abandoned(db, tenant, attempt=1)
+
+    async def freed() -> bool:
+        return (await stored(db, tenant, answer))[0] == "queued"
+
+    await until(freed, 15, workers)
+    assert {(await crawler.source(source_id)).status for source_id in sources} == {"reading"}
+    assert [await crawler.documents(source_id) for source_id in sources] == [{}, {}], "the io pool was not held"
 
 
 def test_the_worker_says_in_one_line_what_setting_is_missing() -> None:
