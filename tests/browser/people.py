@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
+import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page
 
 from tests.browser.product import Product
@@ -16,6 +18,13 @@ from tests.browser.sites import SITE
 OUTPUT = Path(__file__).parents[1] / "output"
 # What an answer may take beside other work on a busy machine; the benchmarks measure how fast it really is.
 PATIENCE_MS = 60_000
+
+
+def lacking(advice: str) -> NoReturn:
+    """Something is not installed: a developer's test is skipped and says how to get it; under CI it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(advice)
+    pytest.skip(advice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import OwnerFactory, WindowFactory
 from tests.browser.conversing import ask, in_view, open_widget, sources
-from tests.browser.people import embedding_page, photograph
+from tests.browser.people import embedding_page, lacking, photograph
 from tests.browser.product import Product
 from tests.browser.sites import Website
 
@@ -89,7 +88,7 @@ async def test_a_real_documentation_site_is_read_and_answers(
     window: WindowFactory, product: Product, new_owner: OwnerFactory, handbook_site: Website | None
 ) -> None:
     if handbook_site is None:
-        pytest.skip("The Debian handbook is not here and cannot be fetched: apt-get install debian-handbook")
+        lacking("The Debian handbook is not here and cannot be fetched: apt-get install debian-handbook")
     owner = await new_owner(name="Handbook guide", greeting="What would you like to look up?")
     dashboard = await (await window()).page()
     await dashboard.goto(owner.link)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
+from sqlalchemy import select
 
+from app.conversations.models import Message
+from app.conversations.views import render_text
+from app.db.session import Database
 from tests.browser.conftest import WindowFactory
 from tests.browser.conversing import answers, ask, open_widget, send, sources
-from tests.browser.people import PATIENCE_MS, Owner, Window, photograph
+from tests.browser.people import PATIENCE_MS, Owner, Window, lacking, photograph
 from tests.browser.product import Product
 from tests.browser.sites import Website
 
@@ -128,6 +132,67 @@ async def test_on_a_phone_the_panel_covers_the_screen_and_nothing_sticks_out(
     assert widths[0] <= widths[1], "the conversation scrolls sideways"
 
 
+FOCUSED = "() => document.activeElement.id || document.activeElement.localName"
+
+
+async def test_on_a_phone_the_keyboard_stays_in_the_panel_until_it_is_closed(
+    window: WindowFactory, ready: Owner, shop: Website
+) -> None:
+    page = await visit(await window(360, 740), shop)
+    frame = await open_widget(page)
+    host = await page.locator("retort-widget").get_attribute("id")
+    composer = frame.get_by_label("Your question")
+    await expect(composer).to_be_focused()
+    focused, returned = set(), False
+    for key in ("Tab", "Shift+Tab"):
+        for _ in range(12):  # more than the panel has, so that it goes round
+            await page.keyboard.press(key)
+            focused.add(await page.evaluate(FOCUSED))
+            returned = returned or await composer.evaluate("node => node === document.activeElement && document.hasFocus()")
+    assert focused <= {host, "body"}, "the keyboard reached the covered page"  # body: the browser's own window, in between
+    assert returned, "the keyboard does not come back into the panel"
+    link = page.locator("a").first
+    await link.evaluate("node => node.focus()")
+    assert await page.evaluate(FOCUSED) != "a", "a covered link takes the focus"
+    await page.set_viewport_size({"width": 1280, "height": 800})  # now the panel stands beside the page
+    await link.evaluate("node => node.focus()")
+    assert await page.evaluate(FOCUSED) == "a"
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await expect(composer).to_be_visible()
+    await frame.get_by_role("button", name="Close").click()
+    await expect(page.get_by_role("button", name="Bicycle guide", exact=True)).to_be_focused()
+    await link.evaluate("node => node.focus()")
+    assert await page.evaluate(FOCUSED) == "a"
+
+
+async def test_what_a_page_says_is_drawn_as_its_own_characters(
+    window: WindowFactory, ready: Owner, shop: Website, database: Database
+) -> None:
+    """The answer's words are put in the place of a real one: no page of bicycles speaks of HTML."""
+    person = await window(1280, 800)
+    frame = await open_widget(await visit(person, shop))
+    await ask(frame, "When do I replace a tyre?")
+    page_says = 'The server calls __init_plugin__ for each of *.so & *.dll, and never <img src=x onerror="alert(1)"> [click](javascript:alert(1)).'
+    wording = f"Call `pluginctl`: {page_says} See https://evil.example/."
+    async with database.transaction(ready.workspace_id) as session:
+        newest = select(Message).where(Message.role == "assistant").order_by(Message.id.desc()).limit(1)
+        message = (await session.execute(newest)).scalar_one()
+        evidence, citation = (message.evidence or [])[0], message.citations[0]
+        message.sentences, message.evidence = [wording], [{**evidence, "text": page_says}]
+        message.citations = [{**citation, "number": evidence["number"], "passage": page_says}]
+        message.text = render_text([wording], message.evidence)
+    state = await person.context.storage_state()
+    for width, height, scheme in ((1280, 800, "light"), (1280, 800, "dark"), (360, 740, "light"), (360, 740, "dark")):
+        page = await visit(await window(width, height, color_scheme=scheme, storage_state=state), shop)
+        frame = await open_widget(page)
+        prose = answers(frame).last.locator(".prose")
+        await expect(prose).to_contain_text(page_says)
+        await expect(prose.locator("strong, em, img, a:not(.cite)")).to_have_count(0)
+        await expect(prose.locator("code")).to_have_text("pluginctl")
+        assert any(page_says in quotation for quotation in await sources(answers(frame).last))
+        await photograph(page, f"widget-verbatim-{width}-{scheme}")
+
+
 async def test_a_page_that_is_not_allowed_is_told_so(
     window: WindowFactory, product: Product, ready: Owner, site: Website
 ) -> None:
@@ -148,7 +213,7 @@ async def test_a_page_that_is_not_allowed_is_told_so(
 
 async def test_axe_finds_nothing_to_complain_of(window: WindowFactory, ready: Owner, shop: Website, product: Product) -> None:
     if not AXE.exists():
-        pytest.skip("axe-core is not installed: it belongs to the front end's development dependencies (npm ci)")
+        lacking("axe-core is not installed: it belongs to the front end's development dependencies (npm ci in app/frontend)")
     person = await window(bypass_csp=True)
     page = await person.page()
     await page.goto(f"{product.visitor}/a/{ready.slug}")

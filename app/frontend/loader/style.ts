@@ -4,14 +4,13 @@ export const css = `
 :host([data-theme=light]) { color-scheme: light; }
 :host([data-theme=dark]) { color-scheme: dark; }
 * { box-sizing: border-box; }
-[hidden] { display: none !important; }
 button { font: inherit; cursor: pointer; }
 svg { width: 20px; height: 20px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }
 .launcher { position: fixed; bottom: 24px; right: 24px; display: inline-flex; align-items: center; gap: 8px; max-width: calc(100vw - 48px); height: 48px; padding: 0 20px 0 16px; border: 0; border-radius: 999px; background: var(--brand); color: var(--brand-on); box-shadow: var(--shadow); }
 .launcher:hover { background: color-mix(in oklab, var(--brand) 86%, black); }
 .launcher span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--brand); outline-offset: 2px; box-shadow: 0 0 0 6px var(--surface); }
-.panel { position: fixed; right: 24px; bottom: 88px; width: 384px; height: 632px; max-width: calc(100vw - 48px); max-height: calc(100dvh - 112px); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; background: var(--surface); color: var(--text); box-shadow: var(--shadow); }
+.panel { position: fixed; inset: auto 24px 88px auto; margin: 0; padding: 0; width: 384px; height: 632px; max-width: calc(100vw - 48px); max-height: calc(100dvh - 112px); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; background: var(--surface); color: var(--text); box-shadow: var(--shadow); }
 .left .launcher, .left .panel { right: auto; left: 24px; }
 iframe { display: block; width: 100%; height: 100%; border: 0; background: var(--surface); color-scheme: inherit; }
 .note { position: absolute; inset: 0; display: grid; align-content: center; justify-items: center; gap: 8px; padding: 24px; text-align: center; background: var(--surface); font-weight: 400; }

@@ -9,12 +9,21 @@ const granted = (): Response => Response.json({ token: 't', expires_in: 3600, vi
 
 const parts = (widget: Widget) => {
   const root = widget.host.shadowRoot as ShadowRoot;
-  return { launcher: root.querySelector('.launcher') as HTMLButtonElement, panel: root.querySelector('.panel') as HTMLElement, frame: root.querySelector('iframe') };
+  return { launcher: root.querySelector('.launcher') as HTMLButtonElement, panel: root.querySelector('.panel') as HTMLDialogElement, frame: root.querySelector('iframe') };
+};
+
+/** What jsdom lacks of <dialog>; tests/browser uses the real one. */
+const showModal = vi.fn(function (this: HTMLDialogElement) { this.open = true; });
+HTMLDialogElement.prototype.showModal = showModal;
+HTMLDialogElement.prototype.close = function (this: HTMLDialogElement) {
+  if (this.open) queueMicrotask(() => this.dispatchEvent(new Event('close')));
+  this.open = false;
 };
 
 beforeEach(() => {
+  showModal.mockClear();
   vi.stubGlobal('fetch', vi.fn(async () => granted()));
-  vi.stubGlobal('matchMedia', () => ({ matches: false }));
+  vi.stubGlobal('matchMedia', () => Object.assign(new EventTarget(), { matches: false }));
   vi.spyOn(console, 'warn').mockImplementation(() => undefined);
 });
 afterEach(() => {
@@ -38,9 +47,27 @@ describe('the launcher', () => {
     expect(parts(widget).launcher.getAttribute('aria-expanded')).toBe('true');
     await vi.waitFor(() => expect(parts(widget).frame?.src).toContain(`${ORIGIN}/widget/frame/guide`));
     widget.close();
-    expect(parts(widget).panel.hidden).toBe(true);
+    expect(parts(widget).panel.open).toBe(false);
     expect(parts(widget).launcher.getAttribute('aria-expanded')).toBe('false');
     expect(widget.host.shadowRoot?.activeElement).toBe(parts(widget).launcher);
+  });
+
+  it('makes everything behind the panel unreachable only where the panel covers it', async () => {
+    const phone = Object.assign(new EventTarget(), { matches: false });
+    vi.stubGlobal('matchMedia', () => phone);
+    document.documentElement.style.overflow = 'clip';
+    const widget = new Widget(options);
+    widget.open();
+    expect(showModal).not.toHaveBeenCalled();
+    phone.matches = true;
+    phone.dispatchEvent(new Event('change')); // the window was made narrow
+    expect(showModal).toHaveBeenCalledTimes(1);
+    expect(document.documentElement.style.overflow).toBe('hidden');
+    parts(widget).panel.close(); // as the browser does it for Escape
+    await vi.waitFor(() => expect(document.documentElement.style.overflow).toBe('clip'));
+    expect(parts(widget).launcher.getAttribute('aria-expanded')).toBe('false');
+    expect(widget.host.shadowRoot?.activeElement).toBe(parts(widget).launcher);
+    document.documentElement.style.overflow = '';
   });
 
   it('says in the panel and once in the console when the page is not allowed', async () => {

@@ -39,7 +39,8 @@ export class Widget {
   private readonly wrap = make('div');
   private readonly launcher = make('button', 'launcher');
   private readonly label = make('span');
-  private readonly panel = make('div', 'panel');
+  private readonly panel = make('dialog', 'panel');
+  private readonly phone = matchMedia(PHONE);
   private readonly sessions: Sessions;
   private frame: HTMLIFrameElement | null = null;
   private port: MessagePort | null = null;
@@ -60,15 +61,21 @@ export class Widget {
     this.launcher.append(glyph(), this.label);
     this.launcher.setAttribute('aria-controls', 'retort-panel');
     this.panel.id = 'retort-panel';
-    this.panel.setAttribute('role', 'dialog');
-    this.panel.hidden = true;
     this.wrap.append(this.panel, this.launcher);
     root.append(this.wrap);
     this.dress();
     this.expanded(false);
-    this.launcher.addEventListener('click', () => (this.panel.hidden ? this.open() : this.close()));
+    this.launcher.addEventListener('click', () => (this.panel.open ? this.close() : this.open()));
+    this.panel.addEventListener('close', () => {
+      if (!this.panel.open) this.close(); // by the browser itself: Escape, or a phone's way back
+    });
+    this.phone.addEventListener('change', () => {
+      if (!this.panel.open) return;
+      this.show();
+      this.frame?.focus();
+    });
     this.wrap.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape' && !this.panel.hidden) this.close();
+      if (event.key === 'Escape') this.close();
     });
     addEventListener('message', this.onWindowMessage);
     document.body.append(this.host);
@@ -77,12 +84,8 @@ export class Widget {
   }
 
   open(focus = true): void {
-    this.panel.hidden = false;
+    this.show();
     this.expanded(true);
-    if (matchMedia(PHONE).matches) {
-      this.covered ??= document.documentElement.style.overflow;
-      document.documentElement.style.overflow = 'hidden';
-    }
     if (this.frame) {
       this.post({ type: 'shown' });
       this.frame.focus();
@@ -93,11 +96,29 @@ export class Widget {
   }
 
   close(): void {
-    this.panel.hidden = true;
+    if (this.launcher.getAttribute('aria-expanded') === 'false') return;
     this.expanded(false);
+    this.panel.close();
+    this.uncover();
+    this.launcher.focus();
+  }
+
+  /** Beside the page the panel takes nothing away. On a phone it covers the page, and nothing behind it can be reached. */
+  private show(): void {
+    if (this.panel.open) this.panel.close();
+    this.uncover();
+    if (!this.phone.matches) {
+      this.panel.open = true; // unlike `show()`, leaves the focus where it is
+      return;
+    }
+    this.covered = document.documentElement.style.overflow;
+    document.documentElement.style.overflow = 'hidden';
+    this.panel.showModal();
+  }
+
+  private uncover(): void {
     if (this.covered !== null) document.documentElement.style.overflow = this.covered;
     this.covered = null;
-    this.launcher.focus();
   }
 
   private expanded(open: boolean): void {
@@ -161,7 +182,7 @@ export class Widget {
     target.postMessage({ type: 'retort:connect' }, this.options.origin, [channel.port2]);
     void this.handOver(false);
     this.panel.querySelector('.note')?.remove();
-    if (this.wanted && !this.panel.hidden) {
+    if (this.wanted && this.panel.open) {
       this.frame?.focus();
       this.post({ type: 'shown' });
     }
@@ -213,6 +234,6 @@ export class Widget {
     const close = button('Close', () => this.close());
     note.append(make('b', '', 'No assistant here right now'), make('p', '', error instanceof Unavailable ? error.text : 'Try again in a moment.'), acts);
     this.panel.replaceChildren(note);
-    if (!this.panel.hidden) (first ?? close).focus();
+    if (this.panel.open) (first ?? close).focus();
   }
 }

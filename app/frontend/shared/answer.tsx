@@ -184,5 +184,7 @@ export function spoken(message: Message, wording: string): string {
   if (message.status !== 'done') return '';
   const sources = new Set((message.citations ?? []).map((c) => c.number)).size;
   const words = plain(wordsOf(message, wording)) || (sources > 0 ? message.evidence.map((e) => e.text).join(' ') : plain(message.text));
+  const near = message.refused ? (message.nearest ?? []).length : 0;
+  if (near > 0) return `${words} ${near === 1 ? 'The nearest page is shown.' : `${near} nearest pages are shown.`}`;
   return sources > 0 && !message.refused ? `${words} With ${sources === 1 ? 'one source' : `${sources} sources`}.` : words;
 }
