@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from app.embedded import Embedded, EmbeddedError, Ports
+from app.embedded import Child, Embedded, EmbeddedError, Ports, child
 from app.embedded.secrets import Secrets
 from tests.conftest import free_ports
 
@@ -110,6 +110,19 @@ def test_lost_secrets_are_named_instead_of_a_hanging_start(servers, folder):
     with pytest.raises(EmbeddedError, match=r"secrets\.json is not the one"):
         again.start()
     assert not any(server.child.running for server in (again.postgres, again.bus, again.states))
+
+
+def test_logs_are_for_their_owner_alone_even_those_of_an_earlier_release(tmp_path, monkeypatch):
+    log = tmp_path / "logs" / "web.log"
+    for large in (False, True):
+        if large:
+            monkeypatch.setattr(child, "LOG_BYTES", 2)
+            log.chmod(0o644)
+        one = Child("web", [sys.executable, "-c", "print('said')"], log=log)
+        one.start()
+        assert one.wait(20) and one.last_words() == "said"
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert stat.S_IMODE(log.with_suffix(".log.1").stat().st_mode) == 0o600
 
 
 OWNER = """
