@@ -14,6 +14,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from app import redis as keys
 from app.conversations import events, service
@@ -70,6 +72,13 @@ class Generators:
         os.kill(process.pid, number)
         return process
 
+    def hold(self, name: str) -> None:
+        """Stop the process where it is: it does nothing more until `release`."""
+        os.kill(int(name.rpartition("-")[2]), signal.SIGSTOP)
+
+    def release(self, name: str) -> None:
+        os.kill(int(name.rpartition("-")[2]), signal.SIGCONT)
+
     def end(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -114,6 +123,28 @@ async def caught_writing(chat: Chat, begin: Callable[[Chat, str], Awaitable[UUID
     raise AssertionError("every answer was complete before it could be interrupted")
 
 
+async def held_writing(generators: Generators, chat: Chat) -> Message:
+    """The same, and its generator is held: the answer stays as it is until `release`, and no row is locked."""
+    for _ in range(4):
+        message = await caught_writing(chat, ask)
+        name = str(message.generator)
+        for _ in range(20):
+            generators.hold(name)
+            try:
+                async with chat.services.database.transaction(chat.tenant.workspace_id) as session:
+                    query = select(Message).where(Message.id == message.id).with_for_update(nowait=True)
+                    held = (await session.execute(query)).scalar_one()
+                if held.status == "running" and held.generator == name:
+                    return held
+            except OperationalError:  # held in the middle of a transaction
+                held = message
+            generators.release(name)
+            if held.status != "running":
+                break
+            await asyncio.sleep(0.003)
+    raise AssertionError("every answer was complete before its generator could be held")
+
+
 async def test_two_generators_share_the_queue_and_any_serves_any_conversation(
     generators: Generators, chat_with: ChatFactory, shop: Tenant
 ) -> None:
@@ -132,16 +163,18 @@ async def test_two_generators_share_the_queue_and_any_serves_any_conversation(
 
 
 async def test_a_stop_reaches_the_process_that_writes(generators: Generators, chat: Chat) -> None:
-    message = await caught_writing(chat, ask)
+    message = await held_writing(generators, chat)
     async with chat.services.database.transaction(chat.tenant.workspace_id) as session:
         found = await service.find_message(session, message.id, None)
-        stopped = found is not None and await service.stop_message(session, found)
-    if stopped and found is not None:
-        await service.announce_stop(chat.services.bus, found)
-        await asyncio.sleep(0.5)
-        after = await chat.read(message.id)
-        assert (after.status, after.text) == ("cancelled", found.text)
+        assert found is not None and await service.stop_message(session, found)
+    await service.announce_stop(chat.services.bus, found)
+    generators.release(str(message.generator))
     assert (await until(chat, await ask(chat, "hello"), lambda one: one.status == "done")).kind == "noted"
+    await asyncio.sleep(0.5)  # in which it could still write
+    after = await chat.read(message.id)
+    assert (after.status, after.text, after.sentences) == ("cancelled", found.text, found.sentences)
+    assert after.sentences == message.sentences
+    assert [kind for kind, data in await chat.events() if data.get("message", {}).get("id") == str(message.id)][-1] == "cancelled"
 
 
 async def test_sigterm_hands_an_answer_back_within_two_seconds(generators: Generators, chat: Chat) -> None:
@@ -161,9 +194,10 @@ async def test_an_answer_whose_generator_is_killed_is_completed_by_another_witho
 ) -> None:
     if len(generators.processes) < 2:
         await generators.start(1)
-    message = await caught_writing(chat, ask)
+    message = await held_writing(generators, chat)
     generators.kill(str(message.generator)).wait()
     left = await chat.read(message.id)
+    assert left.status == "running"
     for _ in range(200):
         if (await chat.read(message.id)).status == "done":
             break
@@ -173,8 +207,7 @@ async def test_an_answer_whose_generator_is_killed_is_completed_by_another_witho
                 await events.ring(chat.services.bus)
         await asyncio.sleep(0.1)
     done = await until(chat, message.id, lambda one: one.status == "done")
-    if left.status == "running":
-        assert done.trace["attempt"] == 2 and done.generator != message.generator
+    assert done.trace["attempt"] == 2 and done.generator != message.generator
     assert done.evidence == message.evidence
     assert done.sentences[: len(left.sentences)] == left.sentences
     assert len(set(done.sentences)) == len(done.sentences)
