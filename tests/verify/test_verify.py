@@ -77,6 +77,11 @@ def held_to(rates: dict, floors: dict[str, float], ceiling: float, name: str) ->
         ("omission", "Insert the card.", "Insert the card backwards."),
         ("omission", "The owner may enter.", "Only the owner may enter."),
         ("omission", "Bring soap and a towel.", "Bring soap, a towel and a lock."),
+        (
+            "omission",
+            "Ports: 8460 for visitors, 8461 for members, and 8464 for Redis.",
+            "Ports: 8460 for visitors, 8461 for members, 8462 for PostgreSQL, and 8463 and 8464 for Redis.",
+        ),
         ("omission", "We refund the fee.", "We refund the fee if you cancel in time."),
         ("omission", "The disk is full.", "The pump stops if the disk is full."),
         ("omission", "Delivery is free.", "Delivery is free for orders over 80 euros."),

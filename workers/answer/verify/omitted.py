@@ -231,21 +231,20 @@ def _joined(claim: Sequence[Token], items: list[set[str]]) -> bool:
 
 def _items(tokens: list[Token], joint: int) -> list[set[str]]:
     """Keys of the items of the list whose last two stand around `joint`; empty if commas there do not make a list."""
-    last: set[str] = set()
-    for token in tokens[joint + 1 : joint + 1 + _ITEM_WORDS]:
-        if token.breaks or token.lower in DIRECTIONAL:
-            break
-        if token.content and token.kind != NUMBER:
-            last = {token.key}
-            break
-    items, end = [last] if last else [], joint
-    while items:
+    items, end = [_last_item(tokens, joint)], joint
+    while all(items):
         begin = end - 1
         while begin > 0 and not tokens[begin].breaks and tokens[begin].lower not in _JOINTS:
             begin -= 1
         piece = tokens[begin:end]
-        if not piece or tokens[begin].lower in _JOINTS:
+        if not piece:
             return []
+        if tokens[begin].lower in _JOINTS:  # "…, and 8463 and 8464 for Redis": the last two are one item
+            if len(items) > 1:
+                return []
+            items[0] |= {token.key for token in piece if token.content}
+            end = begin
+            continue
         if tokens[begin].breaks == "," and begin:
             if piece[0].lower in PARTIAL_LISTS and len(piece) > 1:  # "…, including A, B and C": here the list begins
                 items.append({token.key for token in piece[1:] if token.content})
@@ -254,12 +253,25 @@ def _items(tokens: list[Token], joint: int) -> list[set[str]]:
             doing = piece[0].lower.endswith("ing")  # "…, installing lamps and using less" explains what is before
             if doing or piece[0].lower in _NOT_AN_ITEM or not content or len(content) > _ITEM_WORDS:
                 return []
-            items.append({token.key for token in content if token.kind != NUMBER})
+            items.append({token.key for token in content})
             end = begin
             continue
         items.append(_first_item(piece))
         break
     return items if all(items) else []
+
+
+def _last_item(tokens: list[Token], joint: int) -> set[str]:
+    """The first word after the joint, and after a number the word that it counts."""
+    found: set[str] = set()
+    for token in tokens[joint + 1 : joint + 1 + _ITEM_WORDS]:
+        if token.breaks or token.lower in DIRECTIONAL:
+            break
+        if token.content:
+            found.add(token.key)
+            if token.kind != NUMBER:
+                break
+    return found
 
 
 def _first_item(piece: list[Token]) -> set[str]:
