@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,7 @@ def _the_command_line_works(up: Up) -> None:
     assert all(list(one) == ["url", "title", "passage"] for one in answer["citations"])
     assert all(quote["text"] in answer["answer"] for quote in answer["evidence"])
     assert 0 < answer["ttft_ms"] <= answer["total_ms"]
+    _the_question_is_followed_through_both_logs(up, answer["message_id"], answer["conversation_id"])
     again = up.retort("ask", "And how do I change them?", "--conversation", answer["conversation_id"], "--json")
     assert json.loads(again.stdout)["conversation_id"] == answer["conversation_id"]
 
@@ -158,6 +160,21 @@ def _the_command_line_works(up: Up) -> None:
     assert [one for one in findings.values() if one["good"] is False] == []
     owner = up.retort("owner", "owner@retort.localhost")
     assert owner.returncode == 0 and "/sign-in#token=" in owner.stdout
+
+
+def _the_question_is_followed_through_both_logs(up: Up, message: str, conversation: str) -> None:
+    """The call that asked, the conversation and the answer have the same ids in the web process and in the generator."""
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        file = up.data / "logs" / name
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        read = (json.loads(line) for line in file.read_text().splitlines() if line.startswith("{"))
+        return [line for line in read if line.get("message_id") == message and line.get("request_id")]
+
+    (asked,) = [line for line in lines("web.log") if line["path"].endswith("/messages")]
+    answered = next(line for line in lines("generator.log") if line["event"] == "answered")
+    assert asked["request_id"] == answered["request_id"]
+    assert asked["conversation_id"] == answered["conversation_id"] == conversation
 
 
 def _a_process_that_dies_comes_back(up: Up) -> None:
