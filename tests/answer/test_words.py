@@ -141,3 +141,11 @@ def test_an_unfounded_yes_is_dropped_and_the_rest_is_kept() -> None:
     evidence = _quoted("The workshop is closed on Sunday.")
     published, verdict = pipeline._checked("Yes, the workshop is closed on Sunday.", "Is the workshop open on Sunday?", evidence)
     assert verdict.supported and published == "The workshop is closed on Sunday."
+
+
+def test_a_title_copied_in_front_of_a_sentence_is_dropped() -> None:
+    evidence = _quoted("The workshop is closed on Sunday.")
+    published, verdict = pipeline._checked("Opening hours - The workshop is closed on Sunday.", "Is it open?", evidence)
+    assert verdict.supported and published == "The workshop is closed on Sunday."
+    assert pipeline._without_title("Opening hours vary.", evidence) == "Opening hours vary."
+    assert pipeline._without_title("Opening hours - ", evidence) == "Opening hours - "

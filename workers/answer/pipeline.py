@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +37,9 @@ from workers.answer.verify import Verdict, verify, without_answer
 
 # The next turn of a conversation waits so long for its memory of the last one, then reads that itself.
 REMEMBERING_SECONDS = 3.0
+
+# What the prompt puts between a title and a heading, and what a model puts after them.
+_AFTER_TITLE = re.compile(r"\s*(?:-|–|—|:|›)\s+")
 
 log = structlog.get_logger()
 
@@ -119,9 +123,12 @@ async def _remember(services: Services, answer: Answer, memory: Memory, message:
 async def _write(services: Services, answer: Answer, remembered: asyncio.Task[Memory | None]) -> Message:
     """Route the message, and end the answer: the row is done when this returns."""
     asked = await query.build(services.vectors, answer.text, answer.dialogue)
+    earlier_query = answer.trace.get("query")
+    answer.trace["query"] = asked.text
     if answer.message.evidence:
         # An earlier attempt has shown evidence: what a reader has seen is kept, and worded on.
-        asked = replace(asked, text=answer.trace.get("query") or asked.text)
+        asked = replace(asked, text=earlier_query or asked.text)
+        answer.trace["query"] = asked.text
         reading = asyncio.create_task(_read(services, answer, remembered, answer.message.evidence))
         try:
             return await _worded(services, answer, asked, reading)
@@ -232,8 +239,10 @@ async def _publish_wording(
 def _checked(sentence: str, question: str, evidence: Sequence[dict[str, Any]]) -> tuple[str, Verdict]:
     """What of a sentence may be published, and the verdict on it.
 
-    A wrong or unfounded "Yes," in front of a sentence that the evidence supports is dropped alone.
+    A wrong or unfounded "Yes," in front of a sentence that the evidence supports is dropped alone, and so is a page's title that
+    the model copied with its text.
     """
+    sentence = _without_title(sentence, evidence)
     texts = [str(item["text"]) for item in evidence]
     passages = [item.get("passage_id") for item in evidence]
     topic = " ".join(dict.fromkeys(part for item in evidence for part in (item["title"], *item.get("heading_path", ()))))
@@ -245,6 +254,16 @@ def _checked(sentence: str, question: str, evidence: Sequence[dict[str, Any]]) -
         if bare.supported:
             return rest, bare
     return sentence, verdict
+
+
+def _without_title(sentence: str, evidence: Sequence[dict[str, Any]]) -> str:
+    """ "Opening hours - The shop opens at nine." → "The shop opens at nine."; a sentence that only begins alike stays."""
+    for item in evidence:
+        for title in (item["title"], *item.get("heading_path", ())):
+            rest = sentence[len(title) :]
+            if title and sentence.startswith(title) and (mark := _AFTER_TITLE.match(rest)) and len(rest) > len(mark.group()):
+                return _without_title(rest[mark.end() :], evidence)
+    return sentence
 
 
 async def _refused(services: Services, answer: Answer, hits: Sequence[Hit]) -> Message:
