@@ -38,6 +38,7 @@ class AssistantController(Controller):
 
     @get("/", operation_id="listAssistants", responses=answers(200, AssistantPage))
     async def index(self, services: Services, caller: Caller, limit: Limit = LIMIT, cursor: Cursor = None) -> dict[str, Any]:
+        """Those of the workspace, oldest first."""
         after = decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None
         async with services.database.transaction(caller.workspace_id) as session:
             assistants = await service.list_assistants(session, limit, after)

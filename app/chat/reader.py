@@ -56,6 +56,7 @@ class Subscription:
     lagging: bool = False
 
     def offer(self, event: Event | None) -> None:
+        """Hand an event over without waiting. A reader who is too far behind gets a snapshot instead of a longer queue."""
         if event is not None and order(event.id) <= order(self.last):
             return
         try:
@@ -111,6 +112,7 @@ class StreamReader:
             self.healthy = False
 
     async def run(self) -> None:
+        """Read until cancelled, whatever becomes of the bus."""
         while True:
             try:
                 await self._read()

@@ -80,6 +80,7 @@ class Relay:
         return newest[0][0].decode() if newest else START
 
     async def messages(self, workspace_id: UUID, conversation_id: UUID) -> list[Message]:
+        """The whole conversation, oldest message first."""
         # A transaction of its own, over before anything is sent: a stream holds no connection of the pool. Shielded,
         # because a query cut by a reader who leaves costs the pool its connection.
         with anyio.CancelScope(shield=True):
@@ -150,6 +151,7 @@ class Following:
         return self.open
 
     async def tail(self, subscription: Subscription, backlog: list[Event] | None) -> AsyncIterator[bytes]:
+        """The events after a snapshot or a backlog, as they come, and snapshots for what the bus has lost; ends with the last answer."""
         settled = False  # whether the last event seen ended an answer
         if backlog is not None:
             # The first is the one that the reader has.

@@ -46,6 +46,7 @@ class Assets:
         self._kept: dict[Path, tuple[float, Asset]] = {}
 
     def find(self, *parts: str) -> Asset | None:
+        """The file below the root, read again when it has changed; None when there is none, or when the path leads out."""
         file = self.root.joinpath(*parts)
         try:
             if not file.resolve().is_relative_to(self.root) or not file.is_file():

@@ -76,6 +76,7 @@ def _rewrite_links(tokens: list[Token], names: set[str]) -> None:
 
 
 def render(file: Path, names: set[str]) -> GuidePage:
+    """One page of docs/ as HTML, with ids on its headings; `names`: the pages that links may lead to."""
     tokens = markdown.parse(file.read_text(encoding="utf-8"))
     _rewrite_links(tokens, names)
     taken: set[str] = set()
@@ -102,6 +103,7 @@ class Guide:
         self._pages: dict[str, GuidePage] = {}
 
     def pages(self) -> dict[str, GuidePage]:
+        """Every page by name, in the order of a first reading."""
         files = sorted(self.folder.glob("*.md")) if self.folder.is_dir() else []
         files = [file for file in files if NAME.fullmatch(file.stem)]
         stamp = [(file.name, file.stat().st_mtime) for file in files]
@@ -127,6 +129,7 @@ def _html(title: str, body: str) -> Response[str]:
 
 @route(BASE, http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=True)
 def guide_index() -> Response[str]:
+    """The list of the pages."""
     items = "\n".join(
         f'<li><a href="{BASE}{p.name}">{html.escape(p.title)}</a><br>{html.escape(p.summary)}</li>'
         for p in guide.pages().values()
@@ -139,6 +142,7 @@ def guide_index() -> Response[str]:
 
 @route(BASE + "{name:str}", http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=True)
 def guide_page(request: Request, name: Annotated[str, Parameter(max_length=100)]) -> Response[str]:
+    """One page. Raises Problem 404."""
     if name == "sitemap.xml":
         return _sitemap(services_of(request).settings.visitor_url)
     found = guide.pages().get(name.removesuffix(".html"))

@@ -176,6 +176,7 @@ def _line(component: dict[str, Any]) -> str:
 
 
 def draw(status: dict[str, Any]) -> str:
+    """The status as a page."""
     mood = {"up": "up", "degraded": "unknown", "down": "down"}[status["status"]]
     checked = status["checked_at"]
     shown = f"{checked[:10]} {checked[11:19]} UTC"

@@ -170,6 +170,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """Connect to an address that was resolved and checked now; the name is never looked up again."""
         failure: Exception | None = None
         for address in (await resolve(host.strip("[]").rstrip(".").lower(), port, self.allowed))[:4]:
             try:
@@ -184,6 +185,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """Refused: no website lives in a local socket."""
         raise TargetError("url-private", "Local sockets are not read.")
 
     async def sleep(self, seconds: float) -> None:

@@ -53,6 +53,7 @@ class Problem(Exception):
         self.field, self.headers = field, headers or {}
 
     def document(self) -> dict[str, Any]:
+        """The body of the response but for its request id."""
         body: dict[str, Any] = {
             "type": TYPE + self.code,
             "title": self.title,

@@ -80,6 +80,7 @@ class Verdict:
     wait: float  # seconds; 0 when admitted
 
     def headers(self) -> dict[str, str]:
+        """RateLimit-* of the tightest bucket, resets in seconds (draft-ietf-httpapi-ratelimit-headers-06, section 5)."""
         full = (self.limit.capacity - self.remaining) / self.limit.rate
         return {
             "ratelimit-limit": str(self.limit.capacity),

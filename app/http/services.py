@@ -36,6 +36,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything that the web process shares, open until the block ends."""
     database = Database(settings.database_url, pool_size=POOL, max_overflow=OVERFLOW, application="retort-web")
     bus, blocking = app.redis.client(settings.bus_url), app.redis.blocking_client(settings.bus_url)
     states, metrics = app.redis.client(settings.states_url), Metrics()

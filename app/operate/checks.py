@@ -85,6 +85,7 @@ class DataLock:
         self._file = None
 
     def take(self) -> None:
+        """Hold the folder until `release`, or until this process dies. Raises Problem naming the process that has it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a+")

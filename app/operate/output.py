@@ -20,6 +20,7 @@ class Step:
         self._last = ""
 
     def detail(self, text: str) -> None:
+        """What is being waited for; told once, however often it is said."""
         if text == self._last:
             return
         self._last = text

@@ -26,6 +26,7 @@ class VisitorClaims:
 
 
 def issue(secret: str, claims: VisitorClaims) -> str:
+    """A fresh token for these claims, good for an hour."""
     now = datetime.now(UTC)
     body = {
         "aud": AUDIENCE,
@@ -65,6 +66,7 @@ def read(secret: str, token: str, *, expired_too: bool = False) -> VisitorClaims
 
 
 def token_invalid() -> Problem:
+    """The refusal of whatever this server did not sign, or has signed for something else."""
     return Problem(
         401,
         "token-invalid",
