@@ -86,7 +86,7 @@ class SignInController(Controller):
                 await service.bind_workspace(session, found[0])
                 member = await service.use_sign_in_link(session, found[1])
             if member is None:
-                detail = "Each link works once, for 24 hours. `retort up` prints a fresh one."
+                detail = "Each link works once, for 24 hours. `retort owner` with your address prints a fresh one."
                 raise Problem(401, "link-used-or-expired", "This link was used or has expired", detail)
             return await _signed_in(services, session, member, by_link=True)
 

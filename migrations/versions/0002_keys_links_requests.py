@@ -10,6 +10,11 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    # Before this release every page that was opened in a new browser stored a visitor. Their tokens stay good: the row is
+    # made with the first conversation now. No workspace is set here; the superuser alone sees past the policies.
+    op.execute(
+        "DELETE FROM visitors v WHERE v.member_id IS NULL AND NOT EXISTS (SELECT 1 FROM conversations c WHERE c.visitor_id = v.id)"
+    )
     op.execute(f"SET LOCAL ROLE {OWNER}")
     op.add_column("assistants", sa.Column("idempotency_key", sa.Text(), nullable=True))
     op.create_unique_constraint(

@@ -14,6 +14,7 @@ from sqlalchemy import CheckConstraint, create_engine, text
 from sqlalchemy.engine import make_url
 
 from app.db.bootstrap import bootstrap
+from app.db.ids import new_id
 from app.db.migrate import migrate
 from app.db.models import Base
 from app.db.session import driver_url
@@ -64,6 +65,34 @@ def test_the_migrations_go_up_down_and_up_again(empty_database):
     assert not bare["functions"] and not bare["policies"]
     migrate(admin_url, app_url)
     assert _described(admin_url) == first
+
+
+def test_visitors_who_never_asked_go_and_the_others_stay(empty_database):
+    admin_url, app_url = empty_database
+    migrate(admin_url, app_url, "0001")
+    workspace, assistant, member, silent, asking, trying = (new_id() for _ in range(6))
+    with psycopg.connect(admin_url) as connection:
+        connection.execute("INSERT INTO workspaces (id, name, slug) VALUES (%s, 'W', 'w')", (workspace,))
+        connection.execute(
+            "INSERT INTO assistants (id, workspace_id, slug, name, persona, greeting) VALUES (%s, %s, 'a', 'A', 'P', 'G')",
+            (assistant, workspace),
+        )
+        connection.execute(
+            "INSERT INTO members (id, workspace_id, email, name, role) VALUES (%s, %s, 'm@example.org', 'M', 'owner')",
+            (member, workspace),
+        )
+        for visitor, of in ((silent, None), (asking, None), (trying, member)):
+            connection.execute(
+                "INSERT INTO visitors (id, workspace_id, assistant_id, member_id) VALUES (%s, %s, %s, %s)",
+                (visitor, workspace, assistant, of),
+            )
+        connection.execute(
+            "INSERT INTO conversations (id, workspace_id, assistant_id, visitor_id) VALUES (%s, %s, %s, %s)",
+            (new_id(), workspace, assistant, asking),
+        )
+    migrate(admin_url, app_url)
+    with psycopg.connect(admin_url) as connection:
+        assert {row[0] for row in connection.execute("SELECT id FROM visitors")} == {asking, trying}
 
 
 def test_a_second_migration_changes_nothing(empty_database):
