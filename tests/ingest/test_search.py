@@ -65,7 +65,7 @@ async def nearest(session: AsyncSession, tenant: Tenant, query: np.ndarray, coun
     ).all()
     vectors = np.array([np.fromstring(row[1].strip("[]"), sep=",") for row in rows])
     assert len(rows) == OWN
-    return [rows[place][0] for place in np.argsort(-(vectors @ query))[:count]]
+    return [rows[int(place)][0] for place in np.argsort(-(vectors @ query))[:count]]
 
 
 async def hits(session: AsyncSession, tenant: Tenant, query: np.ndarray) -> list[UUID]:
