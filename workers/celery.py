@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A workers.celery worker -Q io --pool prefork`, `… -Q models --pool solo`, and
+"""The Celery application: `celery -A workers.celery worker -Q io,tidy --pool prefork`, `… -Q models,tidy --pool solo`, and
 `celery -A workers.celery beat -S redbeat.RedBeatScheduler`.
 
 A task is a hint: it names rows, and the rows say what is to be done. So a task may be lost, repeated or late, and tasks stay

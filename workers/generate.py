@@ -77,6 +77,7 @@ class Generator:
         self._stopping = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.failed = False
 
     def stop(self) -> None:
         """Claim nothing more. `run` then ends within 2 s."""
@@ -94,13 +95,19 @@ class Generator:
         await self._finish()
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop again when a server goes away: whatever it missed is in SQL."""
+        """Run a loop again when a server goes away: whatever it missed is in SQL. A mistake of ours ends the whole process, whose
+        supervisor starts another: without one of its loops a generator would look alive and do nothing."""
+        name = getattr(loop, "__name__", "")
         while not self._stopping.is_set():
             try:
                 await loop()
             except (RedisError, SQLAlchemyError, OSError) as error:
-                log.warning("server_away", loop=getattr(loop, "__name__", ""), error=str(error).partition("\n")[0])
+                log.warning("server_away", loop=name, error=str(error).partition("\n")[0])
                 await asyncio.sleep(RECONNECT_SECONDS)
+            except Exception:
+                log.exception("loop_failed", loop=name)
+                self.failed = True
+                self.stop()
 
     async def _claim(self) -> None:
         while True:
@@ -258,6 +265,8 @@ async def serve(chosen: Settings) -> None:
             await client.aclose()
         await database.close()
         log.info("generator_stopped")
+    if generator.failed:
+        sys.exit(1)
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from app.db import lookups
 from app.db.session import Database
 from tests.answer.conftest import Chat, ChatFactory
 from tests.conftest import Stack, Tenant
+from workers.answer.services import Services
+from workers.generate import Generator
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(150)]
 
@@ -218,3 +220,21 @@ async def test_an_answer_whose_generator_is_killed_is_completed_by_another_witho
             assert seen.setdefault(data["index"], data["text"]) == data["text"]
     assert [seen[index] for index in sorted(seen)] == done.sentences[: len(seen)]
     assert [data["message"]["id"] for kind, data in await chat.events() if kind == "done"].count(str(message.id)) == 1
+
+
+async def test_a_mistake_in_one_of_its_loops_ends_the_generator(
+    services: Services, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor starts another; without that loop it would look alive and do nothing."""
+
+    async def broken(self: Generator) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(Generator, "_control", broken)
+    blocking = keys.blocking_client(stack.settings.bus_url)
+    try:
+        generator = Generator(services, blocking)
+        await asyncio.wait_for(generator.run(), timeout=20)
+        assert generator.failed
+    finally:
+        await blocking.aclose()
