@@ -35,11 +35,11 @@ class Workers:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{name}-{len(self.started)}.log").open("wb")
         command = [sys.executable, "-m", "celery", "-A", "workers.celery", *arguments]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment | extra, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / f"{name}-{len(self.started)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment | extra, stdout=log, stderr=log, start_new_session=True
+            )
         self.started.append(process)
         return process
 
