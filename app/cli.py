@@ -79,7 +79,7 @@ def migrate(revision: Annotated[str, typer.Option(help="Where to: head, base, or
 @app.command()
 def add(
     url: Annotated[str, typer.Argument(help="The website's address, such as https://docs.example.org/")],
-    assistant: Annotated[str, typer.Option(help="Slug of the assistant that shall answer from it.")],
+    assistant: Annotated[str, typer.Option(help="Slug of the assistant that shall answer from it; made if there is none.")],
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it is read, page by page.")] = False,
     as_json: Json = False,
     title: Annotated[str | None, typer.Option(help="What the source is called in the dashboard.")] = None,
@@ -88,7 +88,7 @@ def add(
     ] = False,
 ) -> None:
     """Add a website to an assistant, or have it read again."""
-    from app.operate.add import add_source, follow_source, page_row
+    from app.operate.add import add_source_making_assistant, follow_source, page_row
     from app.operate.client import connect
 
     output = Output(error=as_json)
@@ -104,7 +104,9 @@ def add(
 
         admit(url)
     with connect() as api:
-        source = add_source(api, url, assistant, title)
+        source = add_source_making_assistant(
+            api, url, assistant, title, on_made=lambda name: output.line(f"Made the assistant “{name}” ({assistant}).")
+        )
         if wait:
             source = follow_source(api, source["id"], on_page=on_page)
     counts = source["counts"]

@@ -74,10 +74,9 @@ class SourceController(Controller):
     @post("/", status_code=202, operation_id="addSource", responses=answers(202, SourceOut), opt={"needs": "write"})
     async def add(self, services: Services, caller: Caller, data: NewSource) -> dict[str, Any]:
         """Reads a website. The same address again reads the existing source again."""
-        async with services.database.transaction(caller.workspace_id) as session:
-            assistant = await existing(session, data.assistant)
         await check_target(data.url.strip(), allowed=services.settings.allow_private)
         async with services.database.transaction(caller.workspace_id) as session:
+            assistant = await existing(session, data.assistant)
             source = await service.add_website(session, caller.workspace_id, assistant.id, data.url, data.title)
             view = await self._view(session, source)
         await _start_reading(source)

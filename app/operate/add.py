@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.operate.client import Api
+from app.operate.client import Api, ApiProblem
 
 FINAL = ("read", "unchanged", "skipped", "failed")
 ENDED = ("read", "failed")
@@ -19,6 +19,23 @@ def add_source(api: Api, url: str, assistant: str, title: str | None = None) -> 
     """Add the site, or have it read again if it is known. Returns the Source of docs/api.md."""
     body: dict[str, object] = {"kind": "website", "url": url, "assistant": assistant}
     return api.post("/api/v1/sources", body | ({"title": title} if title else {}))
+
+
+def add_source_making_assistant(
+    api: Api, url: str, assistant: str, title: str | None = None, *, on_made: Callable[[str], None]
+) -> dict[str, Any]:
+    """`add_source`, for an assistant that is made if there is none of that slug; its name is then given to `on_made`.
+
+    The API looks at the address first, so that a wrong one leaves no assistant behind.
+    """
+    try:
+        return add_source(api, url, assistant, title)
+    except ApiProblem as problem:
+        if problem.status != 404:
+            raise
+    made = api.post("/api/v1/assistants", {"name": assistant.replace("-", " ").capitalize(), "slug": assistant})
+    on_made(made["name"])
+    return add_source(api, url, assistant, title)
 
 
 def follow_source(

@@ -152,8 +152,13 @@ def _the_command_line_works(up: Up) -> None:
     assert source["status"] == "read" and source["counts"]["passages"] > 0
     assert {page["url"] for page in source["pages"]} >= {site}
     for wrong, told in (("not an address", "retort: "), ("http://127.0.0.1:9/", "retort: ")):
-        refused = up.retort("add", wrong, "--assistant", "guide")
-        assert refused.returncode == 1 and refused.stderr.startswith(told) and refused.stderr.count("\n") == 1
+        for assistant in ("guide", "not-yet-there"):
+            refused = up.retort("add", wrong, "--assistant", assistant)
+            assert refused.returncode == 1 and refused.stderr.startswith(told) and refused.stderr.count("\n") == 1
+    made = up.retort("add", site + "content.html", "--assistant", "another-one", "--json")
+    assert made.returncode == 0 and "Made the assistant “Another one” (another-one)." in made.stderr
+    refused = up.retort("add", site, "--assistant", "No Slug")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "slug" in refused.stderr
 
     examined = up.retort("doctor", "--json")
     findings = {one["part"]: one for one in json.loads(examined.stdout)}
