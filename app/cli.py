@@ -152,7 +152,7 @@ def ask(
         typer.echo(json.dumps(answer.as_json(), ensure_ascii=False))
         return
     if not answer.sentences and not answer.evidence:
-        typer.echo(answer.message["text"])
+        typer.echo(answer.message["wording"])
         for page in answer.message.get("nearest") or []:
             typer.echo(f"  {page['title']} — {page['url']}")
     typer.echo(f"(conversation {answer.conversation_id}, {answer.total_ms / 1000:.1f} s)")

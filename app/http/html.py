@@ -69,7 +69,7 @@ body{margin:0;background:var(--canvas);color:var(--text);font:400 15px/1.6 syste
 a{color:var(--accent);text-underline-offset:3px}a:focus-visible{outline:2px solid currentColor;outline-offset:2px}
 header.top{background:var(--surface);border-bottom:1px solid var(--line)}
 header.top>div,main{max-width:760px;margin:0 auto;padding:16px 24px}
-header.top b{font-weight:600}header.top a{margin-left:16px}main{padding-top:32px;padding-bottom:96px}
+header.top b{font-weight:600}header.top a{margin-left:16px}main{padding-top:32px;padding-bottom:96px;overflow-wrap:break-word}
 h1,h2,h3{font-weight:600;line-height:1.3}h1{font-size:26px;margin:0 0 16px}h2{font-size:18px;margin:40px 0 8px}
 h3{font-size:15px;margin:32px 0 8px}p,ul,ol,table{margin:0 0 16px}
 pre{overflow-x:auto;padding:12px 16px;background:var(--surface);border:1px solid var(--line);border-radius:8px;line-height:1.5}

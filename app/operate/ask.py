@@ -36,12 +36,14 @@ class Answer:
     def as_json(self) -> dict[str, object]:
         """The shape that `--json` prints. Other programs read it: names may be added, none changes."""
         message = self.message
+        wording = message.get("wording") or ""
         evidence, citations = message.get("evidence") or [], message.get("citations") or []
         return {
             "conversation_id": self.conversation_id,
             "message_id": self.message_id,
-            "answer": message["text"],
-            "wording": message.get("wording") or "",
+            # Plain text; the API's `text` is Markdown and escapes what in a page only looks like it.
+            "answer": "\n\n".join(part for part in (wording, *(e["text"] for e in evidence)) if part),
+            "wording": wording,
             "evidence": [{"text": e["text"], "url": e["url"], "title": e["title"]} for e in evidence],
             "citations": [{"url": c["url"], "title": c["title"], "passage": c["passage"]} for c in citations],
             "refused": message["refused"],

@@ -122,7 +122,7 @@ def test_a_stream_that_is_cut_is_taken_up_after_the_last_event_seen(serve):
     answer, told, quoted = asked(server)
     assert server.asked_from == ["0-0", "2-0", "2-0", "2-0", "3-0"]
     assert told == [FIRST, SECOND] and quoted == [EVIDENCE] and server.posted == 1
-    assert answer.as_json()["answer"] == f"{FIRST} {SECOND}"
+    assert answer.as_json()["answer"] == f"{FIRST} {SECOND}\n\n{EVIDENCE[0]['text']}"
 
 
 def test_what_a_snapshot_after_the_cut_shows_is_told_once_and_nothing_is_left_out(serve):
