@@ -32,6 +32,8 @@ HEARTBEAT_SECONDS = 2.0
 ATTEMPTS = 3
 # Earlier turns that may shape the query of a follow-up. What is older lives in the state.
 DIALOGUE_TURNS = 16
+# The visitor's own messages that a question about themselves is looked up in.
+OWN_MESSAGES = 200
 FAILED = "The answer could not be written. Please ask again."
 
 log = structlog.get_logger()
@@ -51,6 +53,7 @@ class Answer:
     conversation: Conversation
     assistant: Assistant
     dialogue: list[Message]  # published turns before the question, oldest first
+    own_messages: list[str]  # what the visitor wrote before the question, oldest first, further back than the dialogue
     accepted: float  # time.monotonic() at which the visitor's message was stored
     trace: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, int] = field(default_factory=dict)
@@ -93,7 +96,15 @@ async def load(database: Database, claim: Claim) -> Answer:
             .limit(DIALOGUE_TURNS)
         )
         turns = list(dialogue.scalars())[::-1]
-    answer = Answer(claim, message, question, conversation, assistant, turns, time.monotonic() - max(0.0, seconds))
+        written = await session.scalars(
+            select(Message.text)
+            .where(Message.conversation_id == conversation.id, Message.ordinal < question.ordinal)
+            .where(Message.role == "visitor", Message.status.in_(("done", "cancelled")))
+            .order_by(Message.ordinal.desc())
+            .limit(OWN_MESSAGES)
+        )
+        own = list(written)[::-1]
+    answer = Answer(claim, message, question, conversation, assistant, turns, own, time.monotonic() - max(0.0, seconds))
     # What an earlier attempt has published, and why, stays.
     answer.timings.update(message.timings or {})
     answer.trace.update(message.trace or {})

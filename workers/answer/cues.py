@@ -57,7 +57,7 @@ _SAYS_TOLD = _find(
     r"\bremind me (?:of|what|which|who|when|where)\b.*\b(?:my|i|our|we)\b",
     r"\bwhat do you know about (?:me|us)\b",
     r"^\W*(?:and |so )?(?:what|which|who|where|when|how many|how much)\b.{0,40}\b(?:my|our|am i|do i|did i)\b.{0,30}\bagain\W*$",
-    r"^\W*who am i\W*$",
+    r"^\W*(?:and |so |ok |but |hey |hi )*(?:tell me )?who (?:am i|i am)(?: again)?\W*$",
     # What no content holds, whoever the visitor is.
     r"^\W*(?:and |so |ok |hey )*(?:what|what's|whats) (?:is |was )?(?:my|our) (?:first |last |full |own )?"
     r"(?:name|surname|nickname|age|birthday)\W*$",
@@ -101,8 +101,8 @@ _WANTS = _find(
     r"\b(?:thinking of|about to)\b",
 )
 _OWNS = _words(
-    """live work use run have got own drive speak prefer come came wear bought ordered booked moved study studied paid chose took
-    signed registered started joined read play teach"""
+    """live work use run have got own drive ride rode speak prefer come came wear bought ordered booked moved study studied paid
+    chose took signed registered started joined read play teach stay arrive"""
 )
 _NOTE = (
     r"(?:(?:please )?(?:note|remember|keep in mind)(?:,? that)?\W+|fyi\W+|btw\W+|by the way\W+|just so you know\W+"
@@ -116,6 +116,7 @@ _TELLS = re.compile(
         rf"(?:i|we)(?:'ve| have)? {_OWNS}\b",
         r"(?:i|we)(?:'d| would) (?:like|prefer) (?:the|it)\b",
         r"(?:i|we) (?:plan to|can) (?:visit|come|spend|arrive)\b",
+        r"call me\b",
         r"(?:i|we)(?:'ll| will) (?:come|be|arrive|bring)\b",
         r"(?:it|this) is about\b",
         r"there are \w+ of us\b",

@@ -12,13 +12,10 @@ from retnet_core import Overloaded
 from workers.answer import tone
 from workers.answer.claim import Answer
 from workers.answer.generate import from_memory
-from workers.answer.query import content_words
 from workers.answer.recall import Memory
 from workers.answer.route import Route
 from workers.answer.services import Services
 
-# What the visitor wrote is quoted back, where the model's answer fails the check, only if it is that much like the question.
-QUOTE_ALIKE = 0.5
 ACKNOWLEDGEMENT_WORDS = 16
 
 _TOKEN = re.compile(r"[^\W_](?:[\w.@:/+'’-]*[^\W_])?")
@@ -71,26 +68,26 @@ def is_thanks(sentence: str, told: str) -> bool:
 
 
 async def from_state(services: Services, answer: Answer, memory: Memory, route: Route) -> str | None:
-    """The answer to a question about the visitor; None when they have told nothing that answers it.
+    """What the state answers to a question about the visitor; None unless what they wrote answers it too, and says the same."""
+    if answer.assistant.mode == "evidence" or not route.certain:
+        return None
+    sentence = await from_memory(services, answer, memory.state)
+    supported = is_told(sentence, answer.text, route.sources) and not leaves_out_number(sentence, route.sources)
+    reason = "told by the visitor" if supported else "not what the visitor wrote"
+    answer.trace["verifier"] = [{"sentence": sentence, "published": supported, "reason": reason}]
+    return sentence if supported else None
 
-    A sentence of the model that the visitor's words do not bear out is dropped; if what they wrote is close to the question,
-    their own words are given back instead.
-    """
-    sentence = ""
-    if answer.assistant.mode != "evidence":
-        sentence = await from_memory(services, answer, memory.state)
-        supported = bool(route.sources) and is_told(sentence, answer.text, route.sources)
-        reason = "told by the visitor" if supported else "not what the visitor wrote"
-        answer.trace["verifier"] = [{"sentence": sentence, "published": supported, "reason": reason}]
-        if supported:
-            return sentence
-    if route.sources and route.likeness >= QUOTE_ALIKE:
-        # The first source that says more than the question itself.
-        known = set(content_words(answer.text))
-        for source in route.sources:
-            if set(content_words(source)) - known:
-                return tone.told(answer.assistant, source.strip())
-    return None
+
+def leaves_out_number(sentence: str, sources: Sequence[str]) -> bool:
+    """Whether what was told is a single statement with a number in it, and `sentence` has none: "You live in Singel."."""
+    return len(sources) == 1 and any(map(str.isdigit, sources[0])) and not any(map(str.isdigit, sentence))
+
+
+def quoted(answer: Answer, sources: Sequence[str]) -> str:
+    """The visitor's own words, or that they told nothing of the kind."""
+    if not sources:
+        return tone.not_told(answer.assistant)
+    return tone.told(answer.assistant, "” “".join(source.strip() for source in sources))
 
 
 async def acknowledgement(services: Services, answer: Answer, memory: Memory | None, route: Route) -> str:

@@ -134,31 +134,29 @@ async def _write(services: Services, answer: Answer, remembered: asyncio.Task[Me
             return await _worded(services, answer, asked, reading)
         finally:
             reading.cancel()
-    earlier = [message.text for message in answer.dialogue if message.role == "visitor"]
-    way = await route.choose(services.vectors, answer.text, asked.question_vector, earlier)
+    way = await route.choose(services.vectors, answer.text, asked.question_vector, answer.own_messages)
     answer.trace["route"] = {"way": way.way, "reason": way.reason}
     if way.way == "noted":
         memory = None if way.small_talk else await remembered
         sentence = await own.acknowledgement(services, answer, memory, way)
         return await publish.commit(services, answer, kind="noted", sentences=[sentence])
-    if way.way == "memory" and (message := await _from_memory(services, answer, way, remembered)) is not None:
-        return message
-    return await _grounded(services, answer, asked, remembered)
+    if way.way == "memory":
+        return await _from_memory(services, answer, way, remembered)
+    return await _grounded(services, answer, asked, remembered, way)
 
 
-async def _from_memory(services: Services, answer: Answer, way: Route, remembered: asyncio.Task[Memory | None]) -> Message | None:
-    """An answer from the state; None when it has none and the content may."""
-    memory = await remembered
+async def _from_memory(services: Services, answer: Answer, way: Route, remembered: asyncio.Task[Memory | None]) -> Message:
+    """The state's answer where the visitor's own words bear it out, else those words."""
     sentence = None
-    if memory is not None:
+    if way.certain and (memory := await remembered) is not None:
         with contextlib.suppress(Overloaded):
             sentence = await own.from_state(services, answer, memory, way)
-    if sentence is None and not way.certain:
-        return None
-    return await publish.commit(services, answer, kind="memory", sentences=[sentence or tone.not_told(answer.assistant)])
+    return await publish.commit(services, answer, kind="memory", sentences=[sentence or own.quoted(answer, way.sources)])
 
 
-async def _grounded(services: Services, answer: Answer, asked: Query, remembered: asyncio.Task[Memory | None]) -> Message:
+async def _grounded(
+    services: Services, answer: Answer, asked: Query, remembered: asyncio.Task[Memory | None], way: Route
+) -> Message:
     """Search, select, and show the evidence as soon as it is safe to."""
     claim = answer.claim
     asked, hits = await retrieve.retrieve(
@@ -170,7 +168,7 @@ async def _grounded(services: Services, answer: Answer, asked: Query, remembered
     gate = gates.first({**selection.features, **retrieve.features(hits)})
     _trace_search(answer, hits, selection, gate)
     if not selection.sentences or not gate.answer:
-        return await _refused(services, answer, hits)
+        return await _refused(services, answer, hits, way)
     evidence, citations = publish.quotations(selection, hits)
     reading = asyncio.create_task(_read(services, answer, remembered, evidence))
     try:
@@ -185,7 +183,7 @@ async def _grounded(services: Services, answer: Answer, asked: Query, remembered
         reading.cancel()
     answer.trace["gate"] = gate.trace()
     if not gate.answer:
-        return await _refused(services, answer, hits)
+        return await _refused(services, answer, hits, way)
     if not shown:
         await publish.publish_evidence(services, answer, evidence, citations)
     return await _worded(services, answer, asked, reading)
@@ -266,7 +264,9 @@ def _without_title(sentence: str, evidence: Sequence[dict[str, Any]]) -> str:
     return sentence
 
 
-async def _refused(services: Services, answer: Answer, hits: Sequence[Hit]) -> Message:
+async def _refused(services: Services, answer: Answer, hits: Sequence[Hit], way: Route) -> Message:
+    if way.sources:
+        return await publish.commit(services, answer, kind="memory", sentences=[own.quoted(answer, way.sources)])
     nearest = retrieve.nearest_pages(hits)
     sentences = tone.refusal(answer.assistant, pages=bool(nearest))
     return await publish.commit(services, answer, kind="refusal", sentences=sentences, nearest=nearest)

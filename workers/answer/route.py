@@ -1,7 +1,7 @@
 """Which way a message goes: to the content (`grounded`), to the state (`memory`), or nowhere as nothing was asked (`noted`).
 
 By words first, since a wrong turn costs an answer: only what plainly speaks of the visitor leaves the way to the content, and
-a question about the visitor goes to the state only when what they told earlier is like it, or when they say that they told it.
+a question about the visitor goes to the state only when they told what it is after (told), or when they say that they told it.
 """
 
 from __future__ import annotations
@@ -11,27 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.answer.cues import asks, asks_own, sentences_of, small_talk, tells
+from workers.answer.cues import asks_own, small_talk, tells
 from workers.answer.services import Vectors
+from workers.answer.told import nearest, statements_of
 
-# Cosine of a question and the statement that answers it ("what was my order number?", "order 88213 is the one I'm calling
-# about"): above .40 in 80 % of 34 pairs; of 600 first-person questions about content, 3 % are so like any of 34 statements.
-ALIKE = 0.40
-# Statements that far below the best one are not what the question is about.
-BESIDE = 0.12
-# How many of the visitor's latest sentences are compared: 40 cost about 60 ms, and what is older is asked for by words anyway.
+# How many of the visitor's latest statements get a vector: 40 cost about 60 ms. Older ones are found by words and kind alone.
 STATEMENTS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`way`: grounded, memory or noted; `reason` goes into the trace; `sources`: the visitor's sentences a memory rests on."""
+    """`way`: grounded, memory or noted; `reason` goes into the trace; `sources`: the visitor's statements a memory rests on."""
 
     way: str
     reason: str
     small_talk: str | None = None
-    certain: bool = False  # memory: the visitor says that they told it, so no content is searched when the state has no answer
-    likeness: float = 0.0  # of the best source
+    certain: bool = False  # memory: what was told answers by its words or kind, so the state's wording may be published
+    own: bool = False  # asks about the visitor
     sources: tuple[str, ...] = ()
 
 
@@ -41,25 +37,19 @@ async def choose(vectors: Vectors, question: str, question_vector: np.ndarray, e
         return Route("noted", f"small talk: {kind}", small_talk=kind)
     if tells(question):
         return Route("noted", "tells something, asks nothing")
-    own, told = asks_own(question)
+    own, says_told = asks_own(question)
     if not own:
         return Route("grounded", "asks")
-    statements = [part for text in earlier for part in sentences_of(text) if not asks(part) and small_talk(part) is None][
-        -STATEMENTS:
-    ]
+    statements = statements_of([*earlier, question] if says_told else earlier)
     if not statements:
-        return (
-            Route("memory", "says it was told, nothing was", certain=True) if told else Route("grounded", "nothing told before")
-        )
-    alike = await vectors.encode(statements) @ question_vector
-    best = float(alike.max())
-    if best < ALIKE and not told:
-        return Route("grounded", f"nothing told is like it ({best:.2f})", likeness=best)
-    sources = tuple(statement for statement, score in zip(statements, alike, strict=True) if score >= best - BESIDE)
-    return Route(
-        "memory",
-        "asks what was told" if told else f"like what was told ({best:.2f})",
-        certain=told,
-        likeness=best,
-        sources=sources,
-    )
+        return Route("memory", "says it was told, nothing was", own=True) if says_told else Route("grounded", "asks", own=True)
+    alike = np.zeros(len(statements), dtype=np.float32)
+    alike[-STATEMENTS:] = await vectors.encode(statements[-STATEMENTS:]) @ question_vector
+    told = nearest(question, statements, alike)
+    if told.certain:
+        return Route("memory", "was told", certain=True, own=True, sources=told.statements)
+    if says_told:
+        reason = f"like what was told ({told.likeness:.2f})" if told.statements else f"was not told ({told.likeness:.2f})"
+        return Route("memory", reason, own=True, sources=told.statements)
+    # Like something told, but no word says that it answers: the content comes first, the statement instead of a refusal.
+    return Route("grounded", f"nothing told answers ({told.likeness:.2f})", own=True, sources=told.statements)
