@@ -155,7 +155,7 @@ function State({ trace, message }: { trace: Trace; message: TracedMessage }) {
     <section>
       <div class="row"><h3>State</h3><span class="hint end">the same size after every message</span></div>
       <dl class="kv">
-        <dt>Size, as parked</dt><dd><b title={counted(trace.state.bytes, 'byte')}>{bytes(trace.state.bytes)}</b></dd>
+        <dt>Size, in the generator’s memory</dt><dd><b title={counted(trace.state.bytes, 'byte')}>{bytes(trace.state.bytes)}</b></dd>
         <dt>Tokens consumed</dt><dd>{number(trace.state.tokens)}</dd>
         {trace.state.origin && <><dt>Found in</dt><dd>{ORIGINS[trace.state.origin] ?? trace.state.origin}</dd></>}
         {message.tokens ? <><dt>Tokens of this answer</dt><dd>{number(message.tokens)}</dd></> : null}
