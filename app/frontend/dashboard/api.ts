@@ -42,7 +42,10 @@ export const api = {
   signOut: () => call('/sign-out', { method: 'POST' }),
   setPassword: (password: string) => call('/me/password', { method: 'PUT', body: { password } }),
 
-  assistants: () => get<Page<AssistantDetail>>('/assistants'),
+  assistants: () => get<Page<AssistantDetail>>('/assistants?limit=100'),
+  /** The same key again gives the same assistant. */
+  createAssistant: (asked: { name: string; slug?: string }, key: string) =>
+    json<AssistantDetail>(call('/assistants', { method: 'POST', body: asked, headers: { 'Idempotency-Key': key } })),
   changeAssistant: (id: string, change: Record<string, unknown>) => json<AssistantDetail>(call(`/assistants/${id}`, { method: 'PATCH', body: change })),
   search: (id: string, text: string) => post<{ passages: Hit[]; ms: number }>(`/assistants/${id}/search`, { query: text }),
 

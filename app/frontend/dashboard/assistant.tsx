@@ -1,6 +1,8 @@
 import { useState } from 'preact/hooks';
+import bot from 'lucide:bot';
 import { Icon, icons } from '../shared/icons';
 import { config } from './api';
+import { NewAssistant } from './new-assistant';
 import { Failed, Snippet } from './parts';
 import type { Resource } from './resource';
 import { Link, path } from './router';
@@ -14,30 +16,41 @@ const TABS = [
   ['/assistant/embed', 'Embed'],
 ] as const;
 
-export function AssistantView({ assistants }: { assistants: Resource<Page<AssistantDetail>> }) {
+export interface AssistantViewProps {
+  assistants: Resource<Page<AssistantDetail>>;
+  /** The chosen one. */
+  assistant: AssistantDetail | null;
+  /** It has nothing to answer from. */
+  bare: boolean;
+  onChoose(id: string): void;
+  onMade(assistant: AssistantDetail): void;
+}
+
+export function AssistantView({ assistants, assistant, bare, onChoose, onMade }: AssistantViewProps) {
   const { data, error, loading, reload, set } = assistants;
-  const [chosen, setChosen] = useState<string | null>(null);
+  const [making, setMaking] = useState(false);
   if (error && !data) return <div class="main-in padded"><header class="page-head"><h1>Assistant</h1></header><Failed title="The assistant could not be loaded" error={error} onRetry={() => void reload()} /></div>;
   const items = data?.items ?? [];
-  const assistant = items.find((a) => a.id === chosen) ?? items[0];
   const page = path.value;
 
   return (
     <div class="assistant-view">
       <header class="page-head bar">
         {items.length > 1 && assistant ? (
-          <><h1 class="sr">Assistant</h1><select class="select pick" aria-label="Assistant" value={assistant.id} onChange={(event) => setChosen(event.currentTarget.value)}>{items.map((a) => <option key={a.id} value={a.id}>{a.name}</option>)}</select><span class="grow" /></>
+          <><h1 class="sr">Assistant</h1><select class="select pick" aria-label="Assistant" value={assistant.id} onChange={(event) => onChoose(event.currentTarget.value)}>{items.map((a) => <option key={a.id} value={a.id}>{a.name}</option>)}</select><span class="grow" /></>
         ) : <h1 class="clip" dir="auto">{assistant?.name ?? (loading ? <span class="skeleton title-shape" /> : 'Assistant')}</h1>}
+        {assistant && <button type="button" class="btn btn-quiet new-assistant" aria-label="New assistant" title="New assistant" onClick={() => setMaking(true)}><Icon of={icons.plus} /><span class="hide-s">New assistant</span></button>}
         {assistant && <a class="btn" href={`${config.visitor_origin}/a/${assistant.slug}`} target="_blank" rel="noopener noreferrer">Open full page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}
       </header>
-      <nav class="tabs bar" aria-label="Assistant">{TABS.map(([href, text]) => <Link key={href} class="tab" href={href} aria-current={page === href ? 'page' : undefined}>{text}</Link>)}</nav>
+      {(assistant || loading) && <nav class="tabs bar" aria-label="Assistant">{TABS.map(([href, text]) => <Link key={href} class="tab" href={href} aria-current={page === href ? 'page' : undefined}>{text}</Link>)}</nav>}
       {!assistant && loading && <AssistantLoading />}
-      {!assistant && !loading && <div class="empty"><h2>No assistant yet</h2><p>Run <code>retort up</code>: it makes the first one.</p></div>}
-      {assistant && page === '/assistant' && <Try key={assistant.id} assistant={assistant} />}
+      {!assistant && !loading && <div class="empty"><span class="glyph"><Icon of={bot} size="l" /></span><h2>No assistant yet</h2><p>Name one, and add the website that it answers from.</p><button type="button" class="btn btn-primary" onClick={() => setMaking(true)}>New assistant</button></div>}
+      {assistant && page === '/assistant' && <Try key={assistant.id} assistant={assistant} bare={bare} />}
       {assistant && page === '/assistant/settings' && (
         <div class="main-in narrow"><Settings key={assistant.id} assistant={assistant} onChanged={(a) => set({ items: items.map((i) => (i.id === a.id ? a : i)), next_cursor: null })} /></div>
       )}
       {assistant && page === '/assistant/embed' && <div class="main-in narrow"><Embed assistant={assistant} /></div>}
+      {making && <NewAssistant onClose={() => setMaking(false)} onMade={(a) => { setMaking(false); onMade(a); }} />}
     </div>
   );
 }

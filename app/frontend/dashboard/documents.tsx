@@ -1,5 +1,5 @@
 /** The pages of a source, filtered by what happened to them, and one of them with its passages. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import fileSearch from 'lucide:file-search';
 import search from 'lucide:search';
 import { ago, bytes, counted, exactTime, number, pageName } from '../shared/format';
@@ -10,7 +10,7 @@ import { folderOf, isFileName, placeOf } from './addresses';
 import { api } from './api';
 import { isReading } from './reading';
 import { usePolling, useResource } from './resource';
-import { Link } from './router';
+import { go, Link } from './router';
 import type { DocumentDetail, DocumentRow, DocumentStatus, DocumentStep, Source } from './types';
 
 const PAGE = 30; // rows asked for at once
@@ -81,6 +81,29 @@ function useDocuments(source: Source, status: string | null, q: string) {
   return { ...list, showMore, more };
 }
 
+const oneColumn = (): boolean => matchMedia('(max-width: 1200px)').matches; // as in dashboard.css: the page takes the list's place
+
+/** Choosing a page moves the focus to its pane, whose beginning is shown; leaving it, back to its row in the list. */
+function usePaneFocus(picked: string | null) {
+  const list = useRef<HTMLDivElement>(null);
+  const pane = useRef<HTMLElement>(null);
+  const before = useRef(picked);
+  useLayoutEffect(() => {
+    if (before.current === picked) return;
+    const left = before.current;
+    before.current = picked;
+    if (picked !== null && pane.current) {
+      pane.current.scrollTop = 0;
+      pane.current.focus({ preventScroll: true });
+    } else if (left !== null) {
+      const row = list.current?.querySelector<HTMLElement>(`a[href$="/${left}"]`);
+      row?.focus({ preventScroll: true });
+      row?.scrollIntoView({ block: oneColumn() ? 'center' : 'nearest' });
+    }
+  }, [picked]);
+  return { list, pane };
+}
+
 export function Documents({ source, picked }: { source: Source; picked: string | null }) {
   const [status, setStatus] = useState<DocumentStatus | null>(null);
   const [typed, setTyped] = useState('');
@@ -97,10 +120,12 @@ export function Documents({ source, picked }: { source: Source; picked: string |
   ];
   const total = filters.find(([value]) => value === status)?.[2] ?? 0;
   const items = data?.items ?? [];
+  const { list, pane } = usePaneFocus(picked);
+  const close = `/content/${source.id}`;
 
   return (
     <div class={`split${picked ? ' split-open' : ''}`}>
-      <div class="pages">
+      <div class="pages" ref={list}>
         <div class="filters">
           <div class="search grow"><Icon of={search} /><input class="input" type="search" aria-label="Filter pages" placeholder="Filter by title or address" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} /></div>
           <div class="row wrap" role="group" aria-label="Status">
@@ -115,7 +140,7 @@ export function Documents({ source, picked }: { source: Source; picked: string |
           <div class="more num"><span>{q ? counted(items.length, 'page') : `${number(items.length)} of ${number(Math.max(total, items.length))}`}</span>{data.next && <button type="button" class="btn btn-quiet" disabled={more} onClick={() => void showMore()}>Show more</button>}</div>
         )}
       </div>
-      <article aria-label="Document" class="document">
+      <article aria-label="Document" class="document" ref={pane} tabIndex={-1} onKeyDown={(event) => { if (event.key === 'Escape' && picked) go(close); }}>
         {picked ? <Detail key={picked} id={picked} source={source} /> : <div class="empty"><span class="glyph"><Icon of={fileSearch} size="l" /></span><h3>Choose a page</h3><p>You see its passages here, or why it was not read.</p></div>}
       </article>
     </div>
@@ -139,7 +164,7 @@ function Detail({ id, source }: { id: string; source: Source }) {
   const { data, error, loading, reload, set } = useResource<DocumentDetail>(() => api.document(id), id);
   const head = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    if (matchMedia('(max-width: 1200px)').matches) head.current?.scrollIntoView({ block: 'start' });
+    if (oneColumn()) head.current?.scrollIntoView({ block: 'start' });
   }, [loading]);
   const unfinished = data !== null && (data.status === 'waiting' || data.status === 'fetching');
   usePolling(async () => set(await api.document(id)), POLL_MS, unfinished && isReading(source));

@@ -1,5 +1,5 @@
 /** One question, one thing to watch, one result. */
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import loader from 'lucide:loader-circle';
 import { Composer } from '../shared/composer';
 import { counted, number, pageName, seconds } from '../shared/format';
@@ -20,35 +20,40 @@ const POLL_MS = 1000;
 export interface FirstRunProps {
   assistant: AssistantDetail;
   source: Source | null;
+  /** There are others, so the page says which one this is. */
+  named: boolean;
   onSource(source: Source): void;
 }
 
-export function FirstRun({ assistant, source, onSource }: FirstRunProps) {
+export function FirstRun({ assistant, source, named, onSource }: FirstRunProps) {
   usePolling(async () => { if (source) onSource(await api.source(source.id)); }, POLL_MS, source !== null && isReading(source));
   const step = source === null || source.status === 'failed' ? 1 : isReading(source) ? 2 : 3;
   return (
     <main class="screen">
       <div class="brandline"><Mark />Retort<span class="steps" role="img" aria-label={`Step ${step} of 3`}>{[1, 2, 3].map((n) => <i key={n} class={n <= step ? 'on' : ''} />)}</span></div>
-      {step === 1 && <Address assistant={assistant} failed={source} onSource={onSource} />}
+      {step === 1 && <Address assistant={assistant} failed={source} named={named} onSource={onSource} />}
       {step === 2 && source && <Watch source={source} />}
       {step === 3 && source && <Result source={source} assistant={assistant} />}
     </main>
   );
 }
 
-function Address({ assistant, failed, onSource }: { assistant: AssistantDetail; failed: Source | null; onSource: (source: Source) => void }) {
-  const form = useWebsite(assistant.id, onSource);
+function Address({ assistant, failed, named, onSource }: { assistant: AssistantDetail; failed: Source | null; named: boolean; onSource: (source: Source) => void }) {
+  const form = useWebsite(async () => assistant.id, onSource);
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => input.current?.focus(), []);
   useEffect(() => {
     if (failed) form.setUrl(failed.url);
   }, [failed?.id]);
   const problem = form.problem ?? failed?.reason ?? null;
   return (
     <form class="mid" noValidate onSubmit={(event) => { event.preventDefault(); void form.submit(); }}>
-      <div><h1>Which website should answer?</h1><p>Retort reads it and answers visitors only from what is written there.</p></div>
+      <div><h1>Which website should answer?</h1><p dir="auto">{named ? `“${assistant.name}”` : 'Retort'} reads it and answers visitors only from what is written there.</p></div>
       <div class="address"><label class="legend" for="address">Address of your website</label>
-        <input class="input big" id="address" type="url" inputMode="url" autocomplete="url" placeholder="www.example.org/docs/" aria-invalid={problem !== null} aria-describedby={problem ? 'address-problem' : undefined} value={form.url} onInput={(event) => form.setUrl(event.currentTarget.value)} />
+        <input ref={input} class="input big" id="address" type="url" inputMode="url" autocomplete="url" placeholder="www.example.org/docs/" aria-invalid={problem !== null} aria-describedby={problem ? 'address-problem' : undefined} value={form.url} onInput={(event) => form.setUrl(event.currentTarget.value)} />
         {problem && <span class="error error-big" id="address-problem" role="alert"><Icon of={icons.circleAlert} size="s" /><span>{problem}</span></span>}
         <button class="btn btn-primary big" disabled={form.busy}>{form.busy ? 'Looking' : problem ? 'Try again' : 'Read website'}</button></div>
+      {named && <Link class="soft later" href="/assistant">Not now</Link>}
     </form>
   );
 }

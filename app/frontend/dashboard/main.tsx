@@ -13,13 +13,14 @@ import { Icon } from '../shared/icons';
 import { AccountView } from './account';
 import { api, me } from './api';
 import { AssistantView } from './assistant';
+import { chosenOf, sourcesOf, useChosen } from './assistants';
 import { ContentView } from './content';
 import { FirstRun } from './first-run';
 import { Failed, Mark, Toasts } from './parts';
 import { useResource } from './resource';
 import { go, Link, path } from './router';
 import { SignIn } from './sign-in';
-import type { Me } from './types';
+import type { AssistantDetail, Me } from './types';
 
 const ROOMS = [
   ['/assistant', 'Assistant', bot],
@@ -53,7 +54,13 @@ function Inside({ who }: { who: Me }) {
   const assistants = useResource(() => api.assistants(), 'assistants');
   const sources = useResource(() => api.sources(), 'sources');
   const here = path.value;
-  const assistant = assistants.data?.items[0] ?? null;
+  const [chosen, choose] = useChosen(who.workspace.id);
+  const items = assistants.data?.items ?? [];
+  const assistant = chosenOf(items, chosen);
+  const made = (a: AssistantDetail): void => {
+    assistants.set({ items: [...items.filter((i) => i.id !== a.id), a], next_cursor: null });
+    choose(a.id);
+  };
   const none = sources.data !== null && sources.data.items.length === 0;
 
   useEffect(() => {
@@ -70,7 +77,11 @@ function Inside({ who }: { who: Me }) {
   }, [here]);
 
   if (here === '/start' && assistant && sources.data) {
-    return <FirstRun assistant={assistant} source={sources.data.items[0] ?? null} onSource={(source) => sources.set({ items: [source], next_cursor: null })} />;
+    const known = sources.data.items;
+    return (
+      <FirstRun key={assistant.id} assistant={assistant} source={sourcesOf(assistant.id, known)[0] ?? null} named={items.length > 1}
+        onSource={(source) => sources.set({ items: [source, ...known.filter((s) => s.id !== source.id)], next_cursor: null })} />
+    );
   }
   return (
     <div class="shell">
@@ -81,9 +92,9 @@ function Inside({ who }: { who: Me }) {
       </aside>
       <nav class="dock" aria-label="Main, phone">{ROOMS.map(([href, text, icon]) => <Link key={href} class="nav" href={href} aria-current={here.startsWith(href) ? 'page' : undefined}><Icon of={icon} />{text}</Link>)}</nav>
       <main class="main" id="main" tabIndex={-1}>
-        {here.startsWith('/content') ? <ContentView sources={sources} assistant={assistant?.id ?? null} />
+        {here.startsWith('/content') ? <ContentView sources={sources} assistants={assistants} chosen={assistant?.id ?? null} onMade={made} />
           : here.startsWith('/account') ? <AccountView who={who} />
-            : here.startsWith('/assistant') || here === '/' || here === '/start' ? <AssistantView assistants={assistants} />
+            : here.startsWith('/assistant') || here === '/' || here === '/start' ? <AssistantView assistants={assistants} assistant={assistant} bare={assistant !== null && sources.data !== null && sourcesOf(assistant.id, sources.data.items).length === 0} onChoose={choose} onMade={(a) => { made(a); go('/start'); }} />
               : <div class="main-in padded"><section class="card empty"><h1>There is no such page</h1><p>The address may be old.</p><Link class="btn" href="/assistant">Open the assistant</Link></section></div>}
       </main>
     </div>

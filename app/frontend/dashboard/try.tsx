@@ -1,11 +1,13 @@
 /** Try a question: the conversation as visitors see it, and beside it why each answer was given. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import library from 'lucide:library';
 import messagesSquare from 'lucide:messages-square';
 import { Composer } from '../shared/composer';
 import { Conversation } from '../shared/conversation';
 import { Icon, icons } from '../shared/icons';
 import { expectsMore } from '../shared/reducer';
 import { memberTransport } from './api';
+import { Link } from './router';
 import { Talk } from './talk';
 import type { AssistantDetail } from './types';
 import { Why } from './why';
@@ -19,7 +21,7 @@ export function trialOf(assistant: string): Conversation {
   return known;
 }
 
-export function Try({ assistant }: { assistant: AssistantDetail }) {
+export function Try({ assistant, bare }: { assistant: AssistantDetail; bare: boolean }) {
   const conversation = useMemo(() => trialOf(assistant.id), [assistant.id]);
   const thread = conversation.thread.value;
   const answers = thread.messages.filter((m) => m.role === 'assistant' && m.status !== 'superseded');
@@ -34,7 +36,9 @@ export function Try({ assistant }: { assistant: AssistantDetail }) {
     <div class="try">
       <section class="transcript" aria-label="Conversation">
         <div class="scroll">
-          {empty ? (
+          {empty && bare ? (
+            <div class="empty"><span class="glyph"><Icon of={library} size="l" /></span><h2>Nothing to answer from yet</h2><p>Add its website; it answers as soon as the first pages are read.</p><Link class="btn btn-primary" href="/start">Add website</Link></div>
+          ) : empty ? (
             <div class="empty"><span class="glyph"><Icon of={messagesSquare} size="l" /></span><h2>Ask it something</h2><p>You get what visitors get, and see beside it why.</p>
               {assistant.suggested_questions.length > 0 && <div class="suggestions">{assistant.suggested_questions.slice(0, 3).map((text) => <button key={text} type="button" class="chip" dir="auto" onClick={() => conversation.send(text)}>{text}</button>)}</div>}
             </div>
