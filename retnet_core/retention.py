@@ -152,7 +152,7 @@ def retention_normalised(
     beside it; so a sequence may be split anywhere. The state is not divided, and in bf16 `s_n` comes after the sums, not before them.
     """
     if state is None:
-        state = k.new_zeros(*k.shape[:2], k.shape[-1] + 1, v.shape[-1] + 1, dtype=_wide(k))
+        state = k.new_zeros(*k.shape[:2], k.shape[-1] + 1, v.shape[-1] + 1, dtype=accumulation_type(k))
     # A padded position, known by its decay of 1, is no column of D.
     ones = (_per_token(log_decay, q) < 0).to(v.dtype).unsqueeze(-1)
     weighted, sums = form(
@@ -214,16 +214,20 @@ def _check_values(k: Tensor, log_decay: Tensor, state: Tensor | None) -> None:
 
 def _per_token(log_decay: Tensor, q: Tensor) -> Tensor:
     """A fixed decay repeated for every token; a gated one as it is: `[batch, heads, length]`, in fp32 at least."""
-    log_decay = log_decay.to(_wide(q))
+    log_decay = log_decay.to(accumulation_type(q))
     return log_decay[None, :, None].expand(q.shape[:3]) if log_decay.ndim == 1 else log_decay
 
 
 def _given_or_empty(state: Tensor | None, k: Tensor, v: Tensor) -> Tensor:
     """The state in fp32 at least, zeros for None."""
-    return k.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1], dtype=_wide(k)) if state is None else state.to(_wide(k))
+    return (
+        k.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1], dtype=accumulation_type(k))
+        if state is None
+        else state.to(accumulation_type(k))
+    )
 
 
-def _wide(values: Tensor) -> torch.dtype:
+def accumulation_type(values: Tensor) -> torch.dtype:
     """The type in which decays and states are kept: fp32, or fp64 where everything is."""
     return torch.promote_types(values.dtype, torch.float32)
 
