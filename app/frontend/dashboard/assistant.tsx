@@ -37,10 +37,10 @@ export function AssistantView({ assistants, assistant, bare, onChoose, onMade }:
     <div class="assistant-view">
       <header class="page-head bar">
         {items.length > 1 && assistant ? (
-          <><h1 class="sr">Assistant</h1><select class="select pick" aria-label="Assistant" value={assistant.id} onChange={(event) => onChoose(event.currentTarget.value)}>{items.map((a) => <option key={a.id} value={a.id}>{a.name}</option>)}</select><span class="grow" /></>
+          <><h1 class="sr">Assistant</h1><select class="select pick" aria-label="Assistant" value={assistant.id} onChange={(event) => onChoose(event.currentTarget.value)}>{items.map((a) => <option key={a.id} value={a.id}>{a.name}</option>)}</select><span class="grow hide-s" /></>
         ) : <h1 class="clip" dir="auto">{assistant?.name ?? (loading ? <span class="skeleton title-shape" /> : 'Assistant')}</h1>}
-        {assistant && <button type="button" class="btn btn-quiet new-assistant" aria-label="New assistant" title="New assistant" onClick={() => setMaking(true)}><Icon of={icons.plus} /><span class="hide-s">New assistant</span></button>}
-        {assistant && <a class="btn" href={`${config.visitor_origin}/a/${assistant.slug}`} target="_blank" rel="noopener noreferrer">Open full page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}
+        {assistant && <button type="button" class="btn btn-quiet" aria-label="New assistant" title="New assistant" onClick={() => setMaking(true)}><Icon of={icons.plus} /><span class="hide-s">New assistant</span></button>}
+        {assistant && <a class="btn" aria-label="Open full page" title="Open full page" href={`${config.visitor_origin}/a/${assistant.slug}`} target="_blank" rel="noopener noreferrer"><span class="hide-s">Open full page</span><Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}
       </header>
       {(assistant || loading) && <nav class="tabs bar" aria-label="Assistant">{TABS.map(([href, text]) => <Link key={href} class="tab" href={href} aria-current={page === href ? 'page' : undefined}>{text}</Link>)}</nav>}
       {!assistant && loading && <AssistantLoading />}

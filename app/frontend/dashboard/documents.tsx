@@ -15,6 +15,7 @@ import type { DocumentDetail, DocumentRow, DocumentStatus, DocumentStep, Source 
 
 const PAGE = 30; // rows asked for at once
 const POLL_MS = 1000;
+const CLIPPED_FROM = 6; // characters: a shorter folder is shown whole, and takes no more room than it needs
 const TYPING_MS = 250; // before a search is sent
 
 const BADGES: Record<DocumentStatus, [string, string]> = {
@@ -154,7 +155,7 @@ function PageItem({ row, source, current }: { row: DocumentRow; source: Source; 
   return (
     <Link class="item pageitem" href={`/content/${row.source_id}/${row.id}`} aria-current={current ? 'true' : undefined}>
       <b class="clip" dir="auto" title={nameless ? row.url : row.title}>{nameless ? leaf : row.title}</b><DocumentBadge row={row} />
-      <span class="hint page-path" title={row.url}>{nameless ? <span class="clip">{folderOf(row.url)}</span> : <>{folder && <span class="clip">{folder}</span>}<span class="clip leaf">{leaf}</span></>}</span>{row.passages > 0 && <span class="hint num">{counted(row.passages, 'passage')}</span>}
+      <span class="hint page-path" title={row.url}>{nameless ? <span class="clip">{folderOf(row.url)}</span> : <>{folder && <span class={folder.length > CLIPPED_FROM ? 'clip' : 'nowrap'}>{folder}</span>}<span class="clip leaf">{leaf}</span></>}</span>{row.passages > 0 && <span class="hint num">{counted(row.passages, 'passage')}</span>}
       {row.reason && <span class="reason">{row.reason}</span>}
     </Link>
   );

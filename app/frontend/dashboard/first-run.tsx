@@ -69,7 +69,7 @@ function Watch({ source }: { source: Source }) {
         <li class={counts.found > 0 ? '' : 'now'}><Icon of={counts.found > 0 ? icons.check : loader} class={counts.found > 0 ? '' : 'spinner'} />{counts.found > 0 ? 'Website found, reading allowed' : 'Finding its pages'}</li>
         {counts.found > 0 && <li class="now"><Icon of={loader} class="spinner" /><span class="clip" title={source.current ?? ''}>{source.current ? pageName(source.current) : counts.fetched > 0 ? 'Making vectors' : 'Reading'}</span><span class="num">{counted(counts.passages, 'passage')}</span></li>}
       </ul>
-      <p class="soft">You can leave this page; reading goes on. <Link href="/content">Go to the dashboard</Link></p>
+      <div><p class="soft">You can leave this page; reading goes on.</p><Link class="later" href="/content">Go to the dashboard</Link></div>
     </div>
   );
 }
@@ -94,7 +94,7 @@ function Result({ source, assistant }: { source: Source; assistant: AssistantDet
       {!empty && <div class="answer-card"><Talk conversation={conversation} name={assistant.name} contact={assistant.contact} /></div>}
       <Composer placeholder="Ask it something" answering={expectsMore(conversation.thread.value)} onSend={(text) => conversation.send(text)} onStop={() => void conversation.stop()} autoFocus />
       <Snippet slug={assistant.slug} />
-      <Link href="/assistant">Go to the dashboard</Link>
+      <Link class="later" href="/assistant">Go to the dashboard</Link>
     </div>
   );
 }
