@@ -17,15 +17,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import structlog
 
 from app.content.search import Hit
 from app.conversations.models import Message
 from app.db.lookups import Claim
 from retnet_core import Overloaded
+from workers.answer import fits, generate, own, publish, query, recall, retrieve, route, tone
 from workers.answer import gate as gates
-from workers.answer import generate, own, publish, query, recall, retrieve, route, tone
 from workers.answer.claim import Answer, Lost, beat, give_up, load, release_overtaken
+from workers.answer.cues import asks_own
 from workers.answer.generate import Fork
 from workers.answer.query import Query
 from workers.answer.recall import Memory
@@ -224,14 +226,29 @@ async def _publish_wording(
 ) -> None:
     """Sentence by sentence. The first one that the evidence does not support ends the wording: what follows leans on it."""
     checks = answer.trace.setdefault("verifier", [])
+    quotations = [str(item["text"]) for item in evidence]
+    encoding = asyncio.create_task(services.vectors.encode(quotations))  # while the model writes
     stream = generate.word(services, answer, fork, answer.message.sentences)
-    async with contextlib.aclosing(stream):
-        async for sentence in stream:
-            published, verdict = _checked(sentence, asked.text, evidence)
-            checks.append({"sentence": sentence, "published": verdict.supported, "reason": verdict.reason})
-            if not verdict.supported:
-                return
-            await publish.publish_sentence(services, answer, published)
+    try:
+        async with contextlib.aclosing(stream):
+            async for sentence in stream:
+                published, verdict = _checked(sentence, asked.text, evidence)
+                if verdict.supported:
+                    vectors = np.concatenate([await services.vectors.encode([published]), await encoding])
+                    verdict = _fitting(answer, published, quotations, vectors @ asked.vector) or verdict
+                checks.append({"sentence": sentence, "published": verdict.supported, "reason": verdict.reason})
+                if not verdict.supported:
+                    return
+                await publish.publish_sentence(services, answer, published)
+    finally:
+        encoding.cancel()
+        await asyncio.gather(encoding, return_exceptions=True)
+
+
+def _fitting(answer: Answer, sentence: str, quotations: Sequence[str], cosines: np.ndarray) -> Verdict | None:
+    """Why a supported sentence does not answer what was asked, or None."""
+    own, first = asks_own(answer.text)[0], not answer.message.sentences
+    return fits.misfit(answer.text, sentence, quotations, own=own, first=first, cosines=cosines)
 
 
 def _checked(sentence: str, question: str, evidence: Sequence[dict[str, Any]]) -> tuple[str, Verdict]:
@@ -268,7 +285,7 @@ async def _refused(services: Services, answer: Answer, hits: Sequence[Hit], way:
     if way.sources:
         return await publish.commit(services, answer, kind="memory", sentences=[own.quoted(answer, way.sources)])
     nearest = retrieve.nearest_pages(hits)
-    sentences = tone.refusal(answer.assistant, pages=bool(nearest))
+    sentences = tone.refusal(answer.assistant)
     return await publish.commit(services, answer, kind="refusal", sentences=sentences, nearest=nearest)
 
 
