@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.db.session import Database
 from tests.answer.conftest import SITE, Chat, ChatFactory, index_site
-from tests.conftest import TenantFactory
+from tests.conftest import Tenant, TenantFactory
 from workers.encoder import Encoder
 
 
@@ -69,11 +69,19 @@ async def test_what_the_content_does_not_hold_is_refused_with_contact(
 
 
 async def test_a_refusal_offers_the_nearest_pages(chat: Chat) -> None:
-    answer = await chat.ask("Which tyre width do you recommend for riding a bicycle through deep snow?")
+    answer = await chat.ask("Do you have a mailing list about rides?")
     assert answer.kind == "refusal"
     assert 1 <= len(answer.nearest) <= 3
     assert all(page["url"].startswith(SITE) and page["title"] for page in answer.nearest)
     assert len({page["url"] for page in answer.nearest}) == len(answer.nearest)
+    # The list has its own heading where it is shown.
+    assert "nearest" not in answer.text and len(answer.sentences) == 1
+
+
+async def test_a_question_foreign_to_the_site_is_offered_no_page(chat: Chat) -> None:
+    for question in ("Who won the 1998 world cup?", "What is the capital of Peru?", "Who wrote Hamlet?"):
+        answer = await chat.ask(question)
+        assert (answer.kind, answer.nearest) == ("refusal", []), question
 
 
 async def test_an_assistant_without_content_refuses(chat_with: ChatFactory, tenant_factory: TenantFactory) -> None:
@@ -163,3 +171,14 @@ async def test_two_workspaces_see_nothing_of_each_other(
     answer = await (await chat_with(other)).ask("How do I switch the headlight on?")
     assert answer.kind == "refusal"
     assert all(page["title"] == "Recipes" for page in answer.nearest)
+
+
+async def test_wording_of_a_kind_that_was_not_asked_for_is_not_published(
+    db: Database, encoder: Encoder, tenant: Tenant, chat_with: ChatFactory
+) -> None:
+    text = "Delivery to Germany takes four to six working days. Delivery costs 29 euros. Bicycles travel in a box."
+    await index_site(db, encoder, tenant, [("/delivery.html", "Delivery", ["Germany"], "germany", text)])
+    chat = await chat_with(tenant)
+    answer = await chat.ask("How long does delivery to Germany take?")
+    assert any("four to six working days" in item["text"] for item in answer.evidence or [])
+    assert all("days" in sentence for sentence in answer.sentences[:1]), answer.sentences

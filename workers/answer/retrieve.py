@@ -17,9 +17,11 @@ from workers.answer.query import Query, decide
 from workers.answer.select import PassageCandidate
 
 LIMIT = 12
-# What a refusal offers. A page less like the question than this is offered to nobody.
+# What a refusal offers. A page less like the question than this is offered to nobody. Of 557 hand-written questions put to four
+# sites, with the gate's refusals: of the refused near-misses 6 of 7 are offered a page (and 98 % of all 66), of the questions of
+# another site 19 %; of 16 questions of general knowledge put to each 5 %. At .35 no refused near-miss is offered any.
 NEAREST = 3
-NEAREST_COSINE = 0.1
+NEAREST_COSINE = 0.3
 
 
 async def retrieve(

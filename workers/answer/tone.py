@@ -11,11 +11,6 @@ _REFUSAL = {
     "friendly": "I could not find an answer to that in the pages I know.",
     "formal": "I regret that the available pages do not contain an answer to this question.",
 }
-_NEAREST = {
-    "plain": "These pages come nearest.",
-    "friendly": "These pages come nearest, perhaps they help.",
-    "formal": "The following pages come nearest to it.",
-}
 _CONTACT = {
     "plain": "You can ask a person: {}.",
     "friendly": "A person will gladly help you: {}.",
@@ -50,11 +45,9 @@ def _in_tone(table: dict[str, str], assistant: Assistant) -> str:
     return table.get(assistant.tone, table["plain"])
 
 
-def refusal(assistant: Assistant, *, pages: bool) -> list[str]:
-    """What is said when the content has no answer: that, the nearest pages if there are any, and whom to ask."""
+def refusal(assistant: Assistant) -> list[str]:
+    """What is said when the content has no answer: that, and whom to ask. The nearest pages are listed under a heading of theirs."""
     sentences = [_in_tone(_REFUSAL, assistant)]
-    if pages:
-        sentences.append(_in_tone(_NEAREST, assistant))
     ways = [way for way in (assistant.contact_email, assistant.contact_url) if way]
     if ways:
         sentences.append(_in_tone(_CONTACT, assistant).format(" or ".join(ways)))
