@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.content.links import citation_url, text_directive
-from workers.ingest.extract import Block
-from workers.ingest.split import MAX_TOKENS, count_tokens, split
+from workers.ingest.extract import Block, extract
+from workers.ingest.split import MAX_TOKENS, block_sentences, count_tokens, is_quotable, split
 
 words = st.text(alphabet="abcdefghijklmnopqrstuvwxyzäöü0123456789.,:;!?()-/'€ \n", min_size=1, max_size=900)
 block = st.builds(
@@ -36,14 +36,14 @@ def test_passages_hold_the_whole_text_once_in_order_and_within_bounds(blocks: li
     for draft in drafts:
         assert (draft.heading_path, draft.fragment) in places
         assert draft.text.strip() and draft.tokens <= MAX_TOKENS + 1
-        covered = ""
         end = 0
         for start, stop in draft.sentences:
             assert end <= start < stop <= len(draft.text)
             assert draft.text[start:stop] == draft.text[start:stop].strip()
-            covered += draft.text[start:stop]
             end = stop
-        assert bare(covered) == bare(draft.text), "a sentence is missing from the spans"
+    for one in blocks:
+        covered = "".join(one.text[start:stop] for start, stop in block_sentences(one))
+        assert bare(covered) == bare(one.text), "a sentence is missing from the spans"
 
 
 @given(st.lists(block, min_size=1, max_size=8))
@@ -81,6 +81,47 @@ def test_rows_and_short_code_are_quoted_whole() -> None:
     code = Block("code", "$ sudo apt update\n$ sudo apt upgrade", (), None)
     (draft,) = split([row, code])
     assert [draft.text[start:end] for start, end in draft.sentences] == [row.text, code.text]
+
+
+def quoted(html: str) -> list[str]:
+    page = extract(f"<html><head><title>T</title></head><body><main>{html}</main></body></html>", "https://x.org/a")
+    return [draft.text[start:end] for draft in split(page.blocks) for start, end in draft.sentences]
+
+
+def test_an_entry_of_a_list_of_links_is_no_sentence() -> None:
+    # The letters of an index, a table of contents, "see also": what a page of documentation really has.
+    index = '<p><a href="#l">l</a> | <a href="#m">m</a></p><ul><li><a href="m.html">m</a></li></ul>'
+    contents = (
+        '<ul><li><a href="a.html">Installing the package manager on a new machine</a></li><li><a href="b">Use</a></li></ul>'
+    )
+    said = "<p>The <a href='m.html'>package manager</a> keeps a list of what is installed.</p>"
+    assert quoted(index + contents + said) == ["The package manager keeps a list of what is installed."]
+
+
+def test_the_passage_keeps_what_is_not_quoted() -> None:
+    html = "<main><h2>Oil</h2><ul><li><a href='k'>Kinds of oil</a></li></ul><p>Change the oil yearly.</p></main>"
+    (draft,) = split(extract(f"<html><body>{html}</body></html>", "https://x.org/a").blocks)
+    assert "Kinds of oil" in draft.text and len(draft.sentences) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Warranty: lifetime", "Closed on Sundays", "Two bags per passenger", "Electric bicycles: 29 euros a day", "From 9 am",
+     "Wipe the chain", "Free of charge.", "Mo–Fr 9–18 Uhr", "営業時間は午前九時から午後六時までです"],
+)  # fmt: skip
+def test_a_short_fact_is_quotable(text: str) -> None:
+    assert is_quotable(Block("item", text, (), None), text)
+
+
+@pytest.mark.parametrize("text", ["m", "Next page", "Package management tools", "Back", "Mailing lists", "12"])
+def test_a_lone_word_or_a_name_without_a_verb_is_not(text: str) -> None:
+    assert not is_quotable(Block("paragraph", text, (), None), text)
+
+
+def test_the_number_of_a_step_is_not_text_of_the_page_and_stays_out_of_fragments() -> None:
+    steps = quoted("<ol><li>Open the box with care.</li><li>Charge the battery for two hours.</li></ol>")
+    assert steps == ["Open the box with care.", "Charge the battery for two hours."]
+    assert text_directive(steps[1]) == "text=Charge%20the%20battery%20for%20two%20hours"
 
 
 def test_tokens_are_about_those_of_the_encoder() -> None:

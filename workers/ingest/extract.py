@@ -2,7 +2,8 @@
 
 The text is what a browser renders, white space collapsed, so that a quoted sentence can be found again in the page by a
 text fragment. Two things are written by us: the colon and semicolon of a table's row ("apt: Version: 2.6; Size: 4 MB") and
-the colon between a term and its definition; `app/content/links.py` knows to look on either side of them.
+the colon between a term and its definition; `app/content/links.py` knows to look on either side of them. The numbers of an ordered
+list are left out: the browser draws them, they are not text of the page, and a text fragment with one finds nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -18,8 +19,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from workers.ingest.main_text import content_root, prune, walk
 
-# Raised when extraction changes: pages whose bytes did not change are then indexed anew.
-EXTRACTION = 1
+# Raised when extraction changes: pages whose bytes did not change are then indexed anew. 2: link-only blocks are told apart.
+EXTRACTION = 2
 MAX_CHARACTERS = 400_000  # of a page's text; a book in one page is cut there
 MAX_LINKS = 2000
 TITLE_LENGTH = 200
@@ -37,12 +38,16 @@ _SITE_SUFFIX = re.compile(r"\s+(?:[|·•»:—–-]|::|\u2022)\s+")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, list item, table row or piece of code, with the headings from the top to it and the id of the nearest."""
+    """A paragraph, list item, table row or piece of code, with the headings from the top to it and the id of the nearest.
+
+    `linked`: every letter of it stands in a link, as in a menu or a table of contents.
+    """
 
     kind: str  # paragraph, item, row, code, term
     text: str
     heading_path: tuple[str, ...]
     fragment: str | None
+    linked: bool = False
 
 
 @dataclass(slots=True)
@@ -147,7 +152,7 @@ def choose_title(head: str, h1: str, site_name: str, url: str) -> str:
 def _without_title(blocks: list[Block], title: str) -> list[Block]:
     """Heading paths without a first heading that merely repeats the title: the title is shown beside them anyway."""
     return [
-        Block(block.kind, block.text, block.heading_path[1:], block.fragment)
+        replace(block, heading_path=block.heading_path[1:])
         if block.heading_path and block.heading_path[0].lower() == title.lower()
         else block
         for block in blocks
@@ -163,6 +168,8 @@ class Reader:
         self.cut = False
         self._characters = 0
         self._inline: list[str] = []
+        self._plain = False  # whether a letter among these stands outside of links
+        self._links = 0  # links that are open
         self._headings: list[tuple[int, str, str | None]] = []
         self._anchor: str | None = None  # the last id seen since there was text: names the heading that follows
         self._heading_id: str | None = None
@@ -180,7 +187,9 @@ class Reader:
                 break
             if node.tag == "-text":
                 if entering:
-                    self._inline.append((node.text_content or "").replace(BREAK, " "))
+                    text = (node.text_content or "").replace(BREAK, " ")
+                    self._inline.append(text)
+                    self._plain |= not self._links and any(map(str.isalnum, text))
             elif entering and self._enter(node):
                 skip = node.mem_id
             elif not entering:
@@ -201,6 +210,8 @@ class Reader:
                 self._heading_id = self._heading_id or identifier
             else:
                 self._anchor = identifier
+        if tag == "a" and node.attributes.get("href") is not None:
+            self._links += 1
         if tag in HEADINGS:
             self._in_heading = HEADINGS[tag]
             self._heading_id = node.attributes.get("id") or None
@@ -223,6 +234,8 @@ class Reader:
             self._flush(self._kind())
         if tag in ("li", "dt", "dd") and self._containers:
             self._containers.pop()
+        elif tag == "a" and node.attributes.get("href") is not None:
+            self._links -= 1
 
     def _kind(self) -> str:
         innermost = self._containers[-1] if self._containers else ""
@@ -237,12 +250,14 @@ class Reader:
             self._inline.append(f" {' '.join(line for line in lines if line)} ")
             return
         text = "\n".join(line for line in lines if line)
+        linked, self._plain = not self._plain, False
         if text:
-            self._emit(kind, text)
+            self._emit(kind, text, linked)
 
     def _heading(self, level: int) -> None:
         text = collapse("".join(self._inline))
         self._inline.clear()
+        self._plain = False
         self._in_heading = 0
         if not text:
             return
@@ -254,7 +269,7 @@ class Reader:
             self._headings.pop()
         self._headings.append((level, text[:TITLE_LENGTH], identifier))
 
-    def _emit(self, kind: str, text: str) -> None:
+    def _emit(self, kind: str, text: str, linked: bool = False) -> None:
         self._anchor = None
         before = self.blocks[-1] if self.blocks else None
         path = tuple(heading[1] for heading in self._headings)
@@ -263,14 +278,14 @@ class Reader:
             glue = " " if before.text[-1] in ".?!:;" else ": "
             self.blocks.pop()
             self._characters -= len(before.text)
-            text, kind = before.text + glue + text, "item"
+            text, kind, linked = before.text + glue + text, "item", before.linked and linked
         room = MAX_CHARACTERS - self._characters
         if len(text) > room:
             self.cut = True
             text = text[:room].rpartition(" ")[0]
         self._characters += len(text)
         if text.strip():
-            self.blocks.append(Block(kind, text, path, fragment))
+            self.blocks.append(Block(kind, text, path, fragment, linked))
 
     def _code(self, node: Any) -> None:
         raw = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", node.text(deep=True))).expandtabs(4)

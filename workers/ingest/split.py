@@ -1,7 +1,8 @@
 """Blocks to passages: by heading, of about 60 to 220 tokens, without overlap, and never across a heading.
 
 Sections are cut where a paragraph ends if that keeps the passages of a section about equally long, and inside a paragraph
-only between sentences. Nothing is lost and nothing added: a passage is its blocks, joined by line breaks.
+only between sentences. Nothing is lost and nothing added: a passage is its blocks, joined by line breaks. What could answer nobody
+(an entry of a menu, a lone word) stays in the passage, where it is found, and is no sentence of it: it is never quoted.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from workers.answer.sentences import split_sentences
+from workers.answer.verify.context import annotate
+from workers.answer.verify.lexicon import DETERMINERS
+from workers.answer.verify.relations import has_verb
+from workers.answer.verify.tokens import NUMBER, tokenise
 from workers.ingest.extract import Block
 
 MIN_TOKENS = 60
@@ -22,8 +27,15 @@ MAX_PASSAGES = 400
 # A piece of code is quoted whole while it is short, else in pieces.
 CODE_LINES, CODE_WORDS = 5, 40
 ROW_WORDS = 80
+# A piece of prose of fewer words is no sentence; up to FRAGMENT_WORDS it is one if it has a verb, a figure or an end mark.
+SENTENCE_WORDS, FRAGMENT_WORDS = 3, 5
+# Scripts without spaces: so many characters stand for a word.
+WORD_CHARACTERS = 3
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+_ENDS = re.compile(r"[.!?;…。！？؟।][\"'”’»)\]]*$")
+# "Warranty: lifetime": a term and what is said of it.
+_PAIR = re.compile(r"\w[^:]*[:：]\s*\w")
 # Fitted to the encoder's tokenizer on 124,000 tokens of a technical handbook: within 2 % in total, 25 % for single paragraphs.
 WHOLE_WORD, PIECE = 7, 4
 
@@ -67,12 +79,36 @@ def split(blocks: Sequence[Block]) -> list[Draft]:
 
 
 def block_sentences(block: Block) -> list[Span]:
-    """Spans of a block's sentences. A table's row and a short piece of code are quoted whole."""
+    """Spans of a block's sentences, covering its text. A table's row and a short piece of code are quoted whole."""
     if block.kind == "code":
         return _code_spans(block.text)
     if block.kind == "row" and len(block.text.split()) <= ROW_WORDS:
         return [(0, len(block.text))]
     return split_sentences(block.text)
+
+
+def is_quotable(block: Block, sentence: str) -> bool:
+    """Whether a sentence of `block` may be evidence: no entry of a menu, no lone word, no heading without a verb."""
+    if block.kind in ("code", "row"):
+        return True
+    if block.linked and not (block.kind == "paragraph" and _ENDS.search(sentence) and _words(sentence) > FRAGMENT_WORDS):
+        return False
+    if _PAIR.search(sentence):
+        return True
+    words = _words(sentence)
+    if words < SENTENCE_WORDS:
+        return False
+    if words > FRAGMENT_WORDS or _ENDS.search(sentence) or any(map(str.isdigit, sentence)):
+        return True
+    tokens = annotate(tokenise(sentence))
+    # "Two bags per passenger", "Wipe the chain": a figure in words, an instruction to do something to something.
+    said = has_verb(tokens) or any(token.kind == NUMBER for token in tokens) or any(t.lower in DETERMINERS for t in tokens[1:])
+    return said or not sentence.isascii()
+
+
+def _words(text: str) -> int:
+    letters = sum(character.isalnum() and not character.isascii() for character in text)
+    return max(len(re.findall(r"\w[^\s]*", text)), letters // WORD_CHARACTERS if letters * 2 > len(text) else 0)
 
 
 def _code_spans(text: str) -> list[Span]:
@@ -91,6 +127,13 @@ def _code_spans(text: str) -> list[Span]:
 
 
 def _units(block: Block) -> Iterator[Unit]:
+    """The units of a block, with those of its sentences that may be quoted."""
+    for unit in _pieces(block):
+        kept = [(start, end) for start, end in unit.sentences if is_quotable(block, unit.text[start:end])]
+        yield replace(unit, sentences=kept)
+
+
+def _pieces(block: Block) -> Iterator[Unit]:
     spans = block_sentences(block)
     total = count_tokens(block.text)
     if total <= MAX_TOKENS or not spans:
