@@ -99,7 +99,7 @@ class MultiScaleRetention(nn.Module):
             """Causal and depthwise; the last tap is for the token itself."""
         if config.decay == "gated":
             self.gate = nn.Linear(config.width, config.heads)
-            self.rate = nn.Parameter(fixed_log_decay(config.heads).neg().log())
+            self.rate = nn.Parameter(torch.empty(config.heads))
         if config.head_norm != "none":
             self.head_norm = nn.Parameter(
                 torch.ones(config.value_inner if config.head_norm == "channel" else config.head_value_dim)
@@ -116,6 +116,8 @@ class MultiScaleRetention(nn.Module):
         if self.config.decay == "gated":
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.gate.bias)
+            # On the CPU by name: on the meta device, where weights are about to be replaced, this arithmetic would load torch's compiler.
+            self.rate.copy_(fixed_log_decay(self.config.heads, device=torch.device("cpu")).neg().log())
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], form: Retention, state: Tensor, window: Tensor
@@ -206,13 +208,13 @@ class RetNet(nn.Module):
     def __init__(self, config: RetNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(config.vocabulary, config.width), freeze=False)
+        # Of variance 1/width, so that the tied logits begin near 1. Uniform: normal numbers on the meta device would load torch's compiler.
+        nn.init.uniform_(self.embedding.weight, -((3 / config.width) ** 0.5), (3 / config.width) ** 0.5)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width, config.norm_eps)
-        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
         if not config.tied:
             self.head = nn.Linear(config.width, config.vocabulary, bias=False)
-            nn.init.normal_(self.head.weight, std=config.width**-0.5)
 
     def forward(
         self, ids: Tensor, memory: Memory | None = None, *, form: Form = "chunkwise", chunk: int = CHUNK

@@ -1,0 +1,180 @@
+"""RetNets of flash-linear-attention (fla-core 0.6.0; `fla.models.RetNetForCausalLM`): fixed decay, rotary pairs from the two halves of a head, one
+head norm weight shared by all heads, and, where its tensors are there, short convolutions with SiLU.
+
+In 0.6.0 the layer (`fla.layers.MultiScaleRetention`) has short convolutions, but the model does not hand `use_short_conv` on to it: what counts is
+whether the checkpoint holds `q_conv1d`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retnet_core.config import RetNetConfig
+from retnet_core.foreign import (
+    STACKED,
+    ForeignError,
+    Tensors,
+    configuration,
+    demand,
+    layer_shapes,
+    number_of,
+    projection_sizes,
+    size_of,
+)
+
+_ALWAYS: dict[str, object] = {
+    "num_kv_heads": None,
+    "feature_map": None,
+    "hidden_act": "swish",
+    "use_output_gate": True,
+    "attn": None,
+    "attnres_block_size": None,
+}
+_OURS: dict[str, object] = {
+    "decay": "paper",
+    "rotary_pairs": "halves",
+    "rotary_spacing": "open",
+    "rotary_base": 1e4,
+    "normalisation": "none",
+    "feed_forward_activation": "swish",
+    "embedding_scale": 1.0,
+}
+_NAMES = {
+    "retention_norm.weight": "attn_norm.weight",
+    "retention.output.weight": "attn.o_proj.weight",
+    "feed_forward_norm.weight": "mlp_norm.weight",
+    "feed_forward.gate.weight": "mlp.gate_proj.weight",
+    "feed_forward.up.weight": "mlp.up_proj.weight",
+    "feed_forward.down.weight": "mlp.down_proj.weight",
+}
+_FIRST_CONVOLUTION = "model.layers.0.attn.q_conv1d.weight"
+
+
+def read(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetNetConfig, dict[str, Tensor]]:
+    """`fields`: the `config.json` of `fla.models.RetNetConfig`, with all sizes; `tensors`: the `state_dict` of `RetNetForCausalLM`.
+
+    Raises `ForeignError` for a setting or tensor that is not supported, missing, left over or of another shape.
+    """
+    taps = tensors[_FIRST_CONVOLUTION].shape[-1] if _FIRST_CONVOLUTION in tensors else 0
+    config = _config(fields, taps)
+    left = Tensors(tensors)
+    matrix = (config.vocabulary, config.width)
+    ours = {"embedding.weight": left.take("model.embeddings.weight", matrix)}
+    if config.tied:
+        left.take_equal("lm_head.weight", ours["embedding.weight"], "the embedding, though tie_word_embeddings is set")
+    else:
+        ours["head.weight"] = left.take("lm_head.weight", matrix)
+    ours["final_norm.weight"] = left.take("model.norm.weight", (config.width,))
+    shapes, parts = layer_shapes(config), projection_sizes(config)
+    for layer in range(config.layers):
+        theirs, here = f"model.layers.{layer}", f"layers.{layer}"
+        for name, foreign in _NAMES.items():
+            ours[f"{here}.{name}"] = left.take(f"{theirs}.{foreign}", shapes[name])
+        ours[f"{here}.retention.projection.weight"] = torch.cat(
+            [left.take(f"{theirs}.attn.{part}_proj.weight", (size, config.width)) for part, size in parts.items()]
+        )
+        if config.head_norm == "shared":
+            unfused = f"{theirs}.attn.g_norm.weight"
+            name = unfused if unfused in left else f"{theirs}.attn.g_norm_swish_gate.weight"
+            ours[f"{here}.retention.head_norm"] = left.take(name, (config.head_value_dim,))
+        if taps:
+            ours[f"{here}.retention.convolution"] = torch.cat(
+                [left.take(f"{theirs}.attn.{part}_conv1d.weight", (parts[part], 1, taps)).squeeze(1) for part in STACKED[:3]]
+            )
+    left.finish()
+    return config, ours
+
+
+def write(
+    config: RetNetConfig, tensors: Mapping[str, Tensor], *, fuse_norm: bool = True
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The inverse of `read`; `fuse_norm`: fla's setting of that name, which decides what the head norm is called.
+
+    Raises `ForeignError` for a configuration that fla cannot express, and for tensors as `read` does.
+    """
+    fields = {**_fields(config), "fuse_norm": fuse_norm}
+    left = Tensors(tensors)
+    matrix = (config.vocabulary, config.width)
+    foreign = {"model.embeddings.weight": left.take("embedding.weight", matrix)}
+    foreign["lm_head.weight"] = foreign["model.embeddings.weight"] if config.tied else left.take("head.weight", matrix)
+    foreign["model.norm.weight"] = left.take("final_norm.weight", (config.width,))
+    shapes, parts = layer_shapes(config), projection_sizes(config)
+    for layer in range(config.layers):
+        theirs, here = f"model.layers.{layer}", f"layers.{layer}"
+        for name, there in _NAMES.items():
+            foreign[f"{theirs}.{there}"] = left.take(f"{here}.{name}", shapes[name])
+        stacked = left.take(f"{here}.retention.projection.weight", (sum(parts.values()), config.width))
+        for part, rows in zip(parts, stacked.split(list(parts.values())), strict=True):
+            foreign[f"{theirs}.attn.{part}_proj.weight"] = rows.contiguous()
+        if config.head_norm == "shared":
+            name = "g_norm_swish_gate" if fuse_norm else "g_norm"
+            foreign[f"{theirs}.attn.{name}.weight"] = left.take(f"{here}.retention.head_norm", (config.head_value_dim,))
+        if config.conv_width:
+            taps = left.take(f"{here}.retention.convolution", (config.convolved, config.conv_width))
+            for part, rows in zip(STACKED, taps.split([parts[part] for part in STACKED[:3]]), strict=False):
+                foreign[f"{theirs}.attn.{part}_conv1d.weight"] = rows.unsqueeze(1).contiguous()
+    left.finish()
+    return fields, foreign
+
+
+def _config(fields: Mapping[str, Any], taps: int) -> RetNetConfig:
+    width, heads = size_of(fields, "hidden_size"), size_of(fields, "num_heads")
+    as_many = fields.get("num_kv_heads") in (None, heads)
+    demand({**fields, "num_kv_heads": None} if as_many else fields, _ALWAYS)
+    keys, values = (round(width * number_of(fields, name)) for name in ("expand_k", "expand_v"))
+    for name, size in (("hidden_size · expand_k", keys), ("hidden_size · expand_v", values)):
+        if size % heads:
+            raise ForeignError(f"{name} = {size} is not a multiple of num_heads = {heads}")
+    return configuration(
+        layers=size_of(fields, "num_hidden_layers"),
+        width=width,
+        heads=heads,
+        head_dim=keys // heads,
+        value_dim=values // heads,
+        feed_forward=_feed_forward(fields, width),
+        vocabulary=size_of(fields, "vocab_size"),
+        norm_eps=float(fields.get("norm_eps", 1e-6)),
+        conv_width=taps,
+        conv_activation="silu" if taps else "none",
+        head_norm="shared" if fields.get("elementwise_affine", True) else "none",
+        tied=bool(fields.get("tie_word_embeddings", False)),
+        **_OURS,
+    )
+
+
+def _feed_forward(fields: Mapping[str, Any], width: int) -> int:
+    """Its width, spelt out or from fla's rule: two thirds of `hidden_ratio` widths, rounded up to a multiple of 256."""
+    if fields.get("intermediate_size") is not None:
+        return size_of(fields, "intermediate_size")
+    ratio = fields.get("hidden_ratio") or 4
+    return -(-int(width * ratio * 2 / 3) // 256) * 256
+
+
+def _fields(config: RetNetConfig) -> dict[str, Any]:
+    demand({name: getattr(config, name) for name in _OURS}, _OURS)
+    if config.head_query_scale != config.head_dim**-0.5:
+        raise ForeignError(f"query_scale = {config.query_scale} is not supported; fla's is 1/√head_dim")
+    if config.head_norm == "channel":
+        raise ForeignError("head_norm = 'channel' is not supported; fla's weight is shared by all heads, or absent")
+    if config.conv_width and config.conv_activation != "silu":
+        raise ForeignError("conv_activation = 'none' is not supported; fla's convolutions end in SiLU")
+    return {
+        **_ALWAYS,
+        "model_type": "retnet",
+        "hidden_size": config.width,
+        "expand_k": config.inner / config.width,
+        "expand_v": config.value_inner / config.width,
+        "intermediate_size": config.feed_forward,
+        "num_hidden_layers": config.layers,
+        "num_heads": config.heads,
+        "vocab_size": config.vocabulary,
+        "norm_eps": config.norm_eps,
+        "use_short_conv": config.conv_width > 0,
+        "conv_size": config.conv_width or 4,
+        "elementwise_affine": config.head_norm == "shared",
+        "tie_word_embeddings": config.tied,
+    }
