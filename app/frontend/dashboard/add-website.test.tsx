@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { ApiError, Offline } from '../shared/http';
 import type { AssistantDetail, Source } from './types';
 
-const api = { createAssistant: vi.fn(), addWebsite: vi.fn() };
+const api = { createAssistant: vi.fn(), changeAssistant: vi.fn(), addWebsite: vi.fn() };
 vi.mock('./api', () => ({ api, config: { visitor_origin: 'http://127.0.0.1:8460' } }));
 const { AddWebsite } = await import('./add-website');
 const { NewAssistant } = await import('./new-assistant');
@@ -36,7 +36,7 @@ const choose = (value: string) => act(() => { field('Assistant').value = value; 
 function open(assistants: AssistantDetail[], sources: Source[]) {
   const told = { made: vi.fn(), added: vi.fn() };
   const draw = (known: AssistantDetail[]): void => render(<AddWebsite assistants={known} sources={sources} chosen={known[0]?.id ?? null} onClose={() => undefined} onAdded={told.added}
-    onMade={(a) => { told.made(a); draw([...known, a]); }} />, host);
+    onMade={(a) => { told.made(a); draw([...known.filter((k) => k.id !== a.id), a]); }} />, host);
   void act(() => draw(assistants));
   return told;
 }
@@ -84,17 +84,20 @@ it('makes no assistant for what is no address', async () => {
   expect(document.activeElement).toBe(field('Address'));
 });
 
-it('adds to the assistant that was made when the website was refused at first', async () => {
+it('adds to the assistant that was made when the website was refused at first, under the name of the right one', async () => {
   open([guide], [docs]);
   api.addWebsite.mockRejectedValueOnce(new ApiError(422, 'url-unresolvable', 'No such host', 'There is no host example.invalid.', 'url', null));
+  api.createAssistant.mockResolvedValueOnce({ ...made, name: 'example.invalid' });
+  api.changeAssistant.mockResolvedValueOnce(made);
   await type('Address', 'example.invalid');
   await submit();
   expect(host.textContent).toContain('There is no host example.invalid.');
-  expect(host.textContent).toContain('The assistant “example.org” is made.');
+  expect(host.textContent).toContain('The assistant is made, its website is not added yet.');
   expect(field('Assistant').value).toBe('n');
   await type('Address', 'example.org');
   await submit();
   expect(api.createAssistant).toHaveBeenCalledTimes(1);
+  expect(api.changeAssistant).toHaveBeenCalledWith('n', { name: 'example.org' });
   expect(api.addWebsite).toHaveBeenLastCalledWith('https://example.org', 'n');
 });
 

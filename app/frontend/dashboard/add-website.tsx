@@ -23,11 +23,12 @@ export function AddWebsite({ assistants, sources, chosen, onMade, onAdded, onClo
   const [named, setNamed] = useState<string | null>(null); // null as long as the name follows the address
   const [made, setMade] = useState<AssistantDetail | null>(null);
   const making = useMaking();
+  const naming = target === NEW || target === made?.id;
   const website = useWebsite(async () => {
-    if (target !== NEW) return target;
-    const fresh = await making.make(name);
+    if (!naming || (made && made.name === name.trim())) return target;
+    // Once it exists, an attempt that follows a refused address adds to it, under the name that is right by then.
+    const fresh = await (made ? making.rename(made.id, name) : making.make(name));
     if (!fresh) return null;
-    // From here on it exists: should the website fail, the next attempt adds to this one.
     setMade(fresh);
     setTarget(fresh.id);
     onMade(fresh);
@@ -44,15 +45,15 @@ export function AddWebsite({ assistants, sources, chosen, onMade, onAdded, onClo
     <Dialog title="Add website" onClose={onClose}>
       <form ref={form} noValidate onSubmit={(event) => { event.preventDefault(); if (!website.busy) void website.submit(); }}>
         <div class="card-body form">
-          {made && website.problem && <div class="notice notice-warn" role="alert"><Icon of={icons.circleAlert} /><span>The assistant “{made.name}” is made. Its website is not added yet.</span></div>}
+          {made && website.problem && <div class="notice notice-warn" role="alert"><Icon of={icons.circleAlert} /><span>The assistant is made, its website is not added yet.</span></div>}
           <Field label="Address" error={website.problem} hint="A page or a sitemap. Reading stays below this path and keeps to robots.txt.">
             {(a) => <input {...a} class="input" type="url" inputMode="url" autocomplete="url" placeholder="https://www.example.org/docs/" autoFocus value={website.url} onInput={(event) => website.setUrl(event.currentTarget.value)} />}</Field>
           <Field label="Assistant" hint={hint}>
             {(a) => <select {...a} class="select" value={target} onChange={(event) => { setTarget(event.currentTarget.value); making.forget(); }}>
               {assistants.map((one) => <option key={one.id} value={one.id}>{one.name}</option>)}<option value={NEW}>New assistant</option></select>}</Field>
-          {target === NEW && <Field label="Name of the new assistant" error={making.problem && ['name', 'slug'].includes(making.problem.field) ? making.problem.text : null} hint="Visitors see it. You may change it later.">
+          {naming && <Field label="Name of the new assistant" error={making.problem && ['name', 'slug'].includes(making.problem.field) ? making.problem.text : null} hint="Visitors see it. You may change it later.">
             {(a) => <input {...a} class="input" dir="auto" maxLength={NAME_LIMIT} autocomplete="off" placeholder="www.example.org" value={name} onInput={(event) => setNamed(event.currentTarget.value)} />}</Field>}
-          {making.problem && !['name', 'slug'].includes(making.problem.field) && <div class="notice notice-bad" role="alert"><Icon of={icons.circleAlert} /><span>The assistant was not made. {making.problem.text}</span></div>}
+          {making.problem && !['name', 'slug'].includes(making.problem.field) && <div class="notice notice-bad" role="alert"><Icon of={icons.circleAlert} /><span>The assistant was not {made ? 'renamed' : 'made'}. {making.problem.text}</span></div>}
         </div>
         <footer class="card-foot"><span class="end row"><button type="button" class="btn" onClick={onClose}>Cancel</button><button class="btn btn-primary" disabled={website.busy}>{website.busy ? 'Looking' : 'Read website'}</button></span></footer>
       </form>

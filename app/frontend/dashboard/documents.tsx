@@ -177,7 +177,7 @@ function Detail({ id, source }: { id: string; source: Source }) {
       {back}
       <div class="doc-head">
         <div class="row"><h2 class="clip grow" dir="auto" title={data.title}>{data.title || pageName(data.url)}</h2>{isSafeLink(data.url) && <a class="btn btn-quiet" href={data.url} target="_blank" rel="noopener noreferrer">Open page<Icon of={icons.arrowUpRight} size="s" class="turn" /></a>}</div>
-        <div class="facts num"><DocumentBadge row={data} />{data.fetched_at && <time dateTime={data.fetched_at} title={exactTime(data.fetched_at)}>{data.step ? 'Fetched' : 'Read'} {ago(data.fetched_at)}</time>}
+        <div class="facts num"><DocumentBadge row={data} />{data.fetched_at && <time dateTime={data.fetched_at} title={exactTime(data.fetched_at)}>{data.status === 'failed' ? 'Tried' : data.step || data.status === 'skipped' ? 'Fetched' : 'Read'} {ago(data.fetched_at)}</time>}
           {data.version > 0 && <span>Version {data.version}</span>}{data.words ? <span>{counted(data.words, 'word')}</span> : null}{data.bytes ? <span>{bytes(data.bytes)}</span> : null}{data.http_status !== null && <span>HTTP {data.http_status}</span>}</div>
         {data.reason && <div class={`notice ${data.status === 'failed' ? 'notice-bad' : data.status === 'skipped' ? 'notice-warn' : ''}`}><Icon of={icons.circleAlert} /><span>{data.reason}</span></div>}
       </div>

@@ -20,6 +20,7 @@ export interface Making {
   busy: boolean;
   /** The assistant, or null when `problem` says why there is none. The same name and address again never make a second one. */
   make(name: string, slug?: string): Promise<AssistantDetail | null>;
+  rename(id: string, name: string): Promise<AssistantDetail | null>;
   forget(): void;
 }
 
@@ -27,18 +28,15 @@ export function useMaking(): Making {
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
   const attempt = useRef({ of: '', key: '' });
-  const make = async (name: string, slug = ''): Promise<AssistantDetail | null> => {
-    const asked = { name: name.trim(), ...(slug.trim() ? { slug: slug.trim() } : {}) };
-    if (asked.name === '') {
+  const tried = async (name: string, call: () => Promise<AssistantDetail>): Promise<AssistantDetail | null> => {
+    if (name.trim() === '') {
       setProblem({ field: 'name', text: 'Give the assistant a name.' });
       return null;
     }
-    const of = JSON.stringify(asked);
-    if (attempt.current.of !== of) attempt.current = { of, key: newKey() };
     setBusy(true);
     setProblem(null);
     try {
-      return await api.createAssistant(asked, attempt.current.key);
+      return await call();
     } catch (error) {
       setProblem({ field: (error instanceof ApiError && error.field) || '', text: explain(error) });
       return null;
@@ -46,7 +44,14 @@ export function useMaking(): Making {
       setBusy(false);
     }
   };
-  return { problem, busy, make, forget: () => setProblem(null) };
+  const make = (name: string, slug = ''): Promise<AssistantDetail | null> => tried(name, () => {
+    const asked = { name: name.trim(), ...(slug.trim() ? { slug: slug.trim() } : {}) };
+    const of = JSON.stringify(asked);
+    if (attempt.current.of !== of) attempt.current = { of, key: newKey() };
+    return api.createAssistant(asked, attempt.current.key);
+  });
+  const rename = (id: string, name: string): Promise<AssistantDetail | null> => tried(name, () => api.changeAssistant(id, { name: name.trim() }));
+  return { problem, busy, make, rename, forget: () => setProblem(null) };
 }
 
 /** Puts the caret into the field that a problem is about, each time that there is a new one. */
