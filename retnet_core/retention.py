@@ -102,7 +102,7 @@ def retention_recurrent(
 def retention_chunkwise(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None = None, *, chunk: int = CHUNK, checked: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Chunkwise form: parallel within a chunk of B tokens, recurrent from chunk to chunk.
+    """Chunkwise form: parallel within chunks of B tokens, all of them at once, recurrent from chunk to chunk.
 
     `S' = c_B S + Σ_j (c_B / c_j) K_jᵀ V_j`, `O = (Q Kᵀ ⊙ D) V + (c_j Q_j) S`, with `c_j` counted from the chunk's start
     (arXiv 2307.08621, equation 7). Linear in length. The last chunk may be shorter; chunks of 1 are the recurrent form, one chunk of
@@ -110,15 +110,23 @@ def retention_chunkwise(
     """
     if checked:
         check(q, k, v, log_decay, state)
+    length = q.shape[2]
+    if length <= chunk:
+        return retention_parallel(q, k, v, log_decay, state, checked=False)
     state = _given_or_empty(state, k, v)
-    log_decay = _per_token(log_decay, q)
-    outputs = []
-    for start in range(0, q.shape[2], chunk):
-        part = slice(start, start + chunk)
-        given = q[:, :, part], k[:, :, part], v[:, :, part], log_decay[:, :, part]
-        output, state = retention_parallel(*given, state, checked=False)
-        outputs.append(output)
-    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)), state
+    q, k, v, log_decay = (_in_chunks(part, chunk) for part in (q, k, v, _per_token(log_decay, q)))
+    cumulated = log_decay.cumsum(-1)
+    within = ((q @ k.transpose(-1, -2)) * _decay_matrix(cumulated)).to(v.dtype) @ v
+    total = cumulated[..., -1:]
+    remaining = (total - cumulated).exp().unsqueeze(-1)
+    added = (k * remaining).transpose(-1, -2) @ v.to(state.dtype)
+    kept = total.exp().unsqueeze(-1)
+    states = []
+    for n in range(q.shape[2]):
+        states.append(state)
+        state = kept[:, :, n] * state + added[:, :, n]
+    before = (q * cumulated.exp().unsqueeze(-1)) @ torch.stack(states, 2)
+    return (within + before).to(v.dtype).flatten(2, 3)[:, :, :length], state
 
 
 def recurrent_step_(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, state: Tensor) -> Tensor:
@@ -218,6 +226,14 @@ def _per_token(log_decay: Tensor, q: Tensor) -> Tensor:
     return log_decay[None, :, None].expand(q.shape[:3]) if log_decay.ndim == 1 else log_decay
 
 
+def _in_chunks(values: Tensor, chunk: int) -> Tensor:
+    """`[batch, heads, length, …]` to `[batch, heads, chunks, chunk, …]`, the last chunk padded with zeros, which leave the state untouched."""
+    missing = -values.shape[2] % chunk
+    if missing:
+        values = F.pad(values, (0, 0) * (values.ndim - 3) + (0, missing))
+    return values.unflatten(2, (-1, chunk))
+
+
 def _given_or_empty(state: Tensor | None, k: Tensor, v: Tensor) -> Tensor:
     """The state in fp32 at least, zeros for None."""
     return (
@@ -233,7 +249,7 @@ def accumulation_type(values: Tensor) -> torch.dtype:
 
 
 def _decay_matrix(cumulated: Tensor) -> Tensor:
-    """D of the parallel form, `[batch, heads, length, length]`, from cumulated log-decays `[batch, heads, length]`."""
+    """D of the parallel form, `[…, length, length]`, from cumulated log-decays `[…, length]`."""
     difference = cumulated.unsqueeze(-1) - cumulated.unsqueeze(-2)
     future = torch.ones(difference.shape[-2:], dtype=torch.bool, device=difference.device).triu_(1)
     # Masked before the exponential: above the diagonal the difference is positive and its exponential could overflow into NaN gradients.
