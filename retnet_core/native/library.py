@@ -29,12 +29,11 @@ _SWITCH = "RETNET_CORE_NATIVE"
 log = logging.getLogger(__name__)
 
 
+_SIZES = ("layers", "width", "heads", "head_dim", "feed_forward", "conv_width", "norm_eps", "gate_limit")
+
+
 class _Shape(ctypes.Structure):
-    _fields_ = [
-        *((name, c_int64) for name in ("layers", "width", "heads", "head_dim", "feed_forward", "conv_width")),
-        ("norm_eps", c_float),
-        ("gate_limit", c_float),
-    ]
+    _fields_ = [(name, c_float if name in ("norm_eps", "gate_limit") else c_int64) for name in _SIZES]
 
 
 _VECTORS = ("retention_norm", "convolution", "gate_weight", "gate_bias", "rate", "group_norm", "feed_forward_norm")
@@ -152,7 +151,7 @@ class Network:
     def __init__(self, config: RetNetConfig, layers: Sequence[Layer], kernels: Library) -> None:
         self._kernels = kernels
         self._layers = list(layers)  # the pointers lead into their memory
-        self._shape = _Shape(*(getattr(config, name) for name, _ in _Shape._fields_))
+        self._shape = _Shape(*(getattr(config, name) for name in _SIZES))
         self._pointers = (_Layer * len(self._layers))()
         for pointers, layer in zip(self._pointers, self._layers, strict=True):
             for name in _VECTORS:
