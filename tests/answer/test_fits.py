@@ -99,10 +99,14 @@ def test_the_kind_of_answer_is_seen_in_the_question(question: str, kind: str | N
     assert kind_asked(question) == kind
 
 
-def test_a_kind_that_no_quotation_has_is_not_insisted_on() -> None:
-    texts = ["The deposit depends on the bicycle."]
+def test_without_the_quantity_asked_for_only_what_it_depends_on_may_be_said() -> None:
+    texts = ["How long it takes depends on the bicycle.", "A workspace and its owner are created."]
     assert not any(has_kind("duration", text) for text in texts)
-    assert misfit("How long is it kept?", "The deposit depends on the bicycle.", texts, own=False, first=True) is None
+    assert misfit("How long does it take?", "It depends on the bicycle.", texts, own=False, first=True) is None
+    verdict = misfit("How long does it take?", "It creates a workspace and its owner.", texts, own=False, first=True)
+    assert verdict is not None and verdict.code == "other-kind"
+    # Who, where and when are not always told by a word of their kind.
+    assert misfit("Where is it?", "It stands.", ["It stands."], own=False, first=True) is None
 
 
 def test_a_sentence_after_the_answer_may_add_to_it() -> None:

@@ -202,3 +202,22 @@ def test_an_exception_of_the_evidence_may_not_be_left_out() -> None:
     assert verify("A refund is paid in five days.", evidence, question="When?").code == "exception"
     assert verify("SRAM brakes use DOT fluid, except the newest ones.", evidence, question="Which fluid?").supported
     assert verify("A refund is paid in five days, unless you paid by cheque.", evidence, question="When?").supported
+
+
+PORTS = "Retort uses five ports: 8460 for visitors, 8461 for the dashboard, 8462 for PostgreSQL, and 8463 and 8464 for Redis."
+FARES = "A day costs 14 euros for adults and 9 euros for children under ten."
+
+
+@pytest.mark.parametrize(
+    ("sentence", "evidence", "supported"),
+    [
+        # As the model wrote it: two items left out, and one given the number of another.
+        ("Retort uses five ports: 8460 for visitors, 8463 for the dashboard, and 8462 for PostgreSQL.", PORTS, False),
+        ("Retort uses 8460 for visitors, 8461 for the dashboard.", PORTS, True),
+        ("Retort uses 8463 and 8464 for Redis.", PORTS, True),
+        ("It costs 9 euros for adults.", FARES, False),
+        ("It costs 14 euros for adults and 9 euros for children under ten.", FARES, True),
+    ],
+)
+def test_each_thing_of_a_list_keeps_its_own_number(sentence: str, evidence: str, supported: bool) -> None:
+    assert verify(sentence, [evidence], question="what does it take?").supported is supported

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from workers.answer.verify.assigned import misassigned
 from workers.answer.verify.context import annotate
 from workers.answer.verify.contrast import unclear
 from workers.answer.verify.evidence import Evidence, Window, find, nearest, opposite_in, opposites, place, read_evidence
@@ -255,6 +256,8 @@ def _against(tokens: list[Token], window: Window, asked: frozenset[str]) -> Faul
     fault = numbers(tokens, matches, window) or names(tokens, window) or governed(tokens, close, window)
     if fault is None and (turned := turned_round(tokens, window.tokens)):
         fault = Fault("direction", turned)
+    if fault is None and (swapped := misassigned(tokens, window.tokens)):
+        fault = Fault("halves", swapped)
     if fault is None and (_other_subject(tokens, echoed, window) or crossed(tokens, window.tokens)):
         fault = Fault("halves", "its subject and what it says of it stand in different facts")
     if fault is None and (several := unclear(tokens, _subject(tokens), close, window, asked)):
