@@ -30,6 +30,7 @@ STATEMENTS = [
     (["I bought the K3 last week."], "which bike did I buy?", "K3"),
     (["The code word is heron."], "tell me my code word", "heron"),
     (["I ordered two helmets on 3 May."], "how many helmets did I order?", "two"),
+    (["I'm Hedda, I work as a welder and my locker is 31."], "which locker is mine?", "31"),
     (["I live in Porto."], "What did I say my shoe size was?", None),
     (["I ride a Kestrel Robin."], "And who am I?", None),
     (["My name is Ines."], "When do I get my deposit back?", None),
@@ -73,6 +74,8 @@ CONVERSATIONS = [
     (["I live in Porto.", "What did I say my shoe size was?"], ["not told me"], ["Porto"]),
     (["My sister's name is Jet.", "What is my name?"], ["not told me"], ["Jet"]),
     (["How do I switch the headlight on?", "What was my order number again?"], ["not told me"], ["headlight"]),
+    (["I'm Hedda, I work as a welder and my locker is 31.", "Which locker is mine?"], ["31"], []),
+    (["My name is Sytze.", "do you know my name?"], ["Sytze"], []),
     (["I need the bicycle on Thursday.", "on which day did I say I need the bicycle?"], ["Thursday"], []),
 ]  # fmt: skip
 
@@ -102,6 +105,13 @@ async def test_what_was_told_longer_ago_than_the_dialogue_that_shapes_a_search_i
         await chat.ask("thanks")
     answer = await chat.ask("what is my locker number?")
     assert answer.kind == "memory" and "77" in answer.text
+
+
+def test_two_kinds_asked_for_at_once_are_both_found(encoder: Encoder) -> None:
+    statements = statements_of(["My name is Maud and I live in Joure.", "My order number is 7."])
+    question = "What is my name and where do I live?"
+    vectors = encoder.encode([question, *statements])
+    assert nearest(question, statements, vectors[1:] @ vectors[0]).statements == ("My name is Maud", "I live in Joure.")
 
 
 def test_each_fact_of_a_message_is_a_statement_of_its_own() -> None:

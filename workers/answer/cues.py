@@ -54,6 +54,7 @@ _SAYS_TOLD = _find(
     r"\bi(?:'ve| have)? (?:just |already )?(?:told|gave|given|mentioned)(?: to)? you\b",
     r"\b(?:do|can|could|would) you (?:still )?(?:remember|recall) "
     r"(?:my|me|our|us|what i|who i|where i|which|when i|how many)\b",
+    r"\bdo you (?:still )?know (?:(?:my|our) \w+(?: \w+)?|who i am|where i (?:live|work)|how old i am)\W*$",
     r"\bremind me (?:of|what|which|who|when|where)\b.*\b(?:my|i|our|we)\b",
     r"\bwhat do you know about (?:me|us)\b",
     r"^\W*(?:and |so )?(?:what|which|who|where|when|how many|how much)\b.{0,40}\b(?:my|our|am i|do i|did i)\b.{0,30}\bagain\W*$",
@@ -70,7 +71,7 @@ _ADVICE = r"(?!.*\b(?:can|could|should|must|may|might|would|have to|happens?|if)
 _ASKS_OWN = _find(
     rf"{_LEAD}(?:tell me |say )?(?:on |in |at |by |for )?(?:what|what's|whats|which|who|who's|when|where|"
     r"how many|how much|how old)\b"
-    rf"{_ADVICE}.*\b(?:my|our|i|we|us|me|i'm|am)\b",
+    rf"{_ADVICE}.*\b(?:my|our|i|we|us|me|i'm|am|mine|ours)\b",
     rf"{_LEAD}(?:tell|give|show) me my\b",
 )
 

@@ -46,9 +46,9 @@ def _kind(asked: str, told: str) -> _Kind:
 
 _KINDS = {
     "name": _kind(
-        r"\bmy (?:own |first |last |full |sur|nick)?name\W*(?:again|was|is)?\W*$|\bwho am i\b|\bwhat (?:am i|are we) called\b"
+        r"\bmy (?:own |first |last |full |sur|nick)?name\W*(?:again|was|is)?\W*(?:$|and\b)|\bwho am i\b|\bwhat (?:am i|are we) called\b"
         r"|\bi say my name\b",
-        r"(?i:\bmy (?:first |last |full |sur|nick)?name\b|\bcall me\b|\bi am called\b|\bi go by\b)"
+        r"(?i:\bmy (?:first |last |full |sur|nick)?name\b|\bcall me\b|\b(?:am|be) called\b|\bi go by\b)"
         r"|(?i:\bi(?:'m|’m| am)|\bthis is|\bim) (?!I\b)[A-ZÀ-Þ][\w'’-]+(?!\s+\d)",
     ),
     "home": _kind(
@@ -78,8 +78,8 @@ _KINDS = {
     "everything": _kind(r"\bwhat (?:do|did) (?:you|i) (?:know|tell you) about (?:me|us|myself)\b", r"(?!)"),
 }
 _PRESENT = {
-    "rode": "ride", "drove": "drive", "ran": "run", "got": "get", "bought": "buy", "wore": "wear", "kept": "keep", "came": "come",
-    "chose": "choose", "took": "take", "had": "have", "has": "have", "spoke": "speak", "paid": "pay", "read": "read",
+    "using": "use", "rode": "ride", "drove": "drive", "ran": "run", "got": "get", "bought": "buy", "wore": "wear", "kept": "keep",
+    "came": "come", "chose": "choose", "took": "take", "had": "have", "has": "have", "spoke": "speak", "paid": "pay",
 }  # fmt: skip
 
 
@@ -168,6 +168,10 @@ def nearest(question: str, statements: Sequence[str], alike: np.ndarray) -> Told
     ranks = [_rank(question, kinds, statement, float(cosine)) for statement, cosine in zip(statements, alike, strict=True)]
     best = max(ranks)
     places = [place for place, rank in enumerate(ranks) if rank == best]
+    if len(kinds) > 1 and best >= 3:  # "where do I live, and what is my name?": the last of each
+        last = [max((at for at, each in enumerate(statements) if _KINDS[name].told.search(each)), default=-1) for name in kinds]
+        places = sorted({place for place in last if place >= 0})
+        return Told(tuple(statements[place] for place in places), True, float(max(alike[place] for place in places)))
     if best >= 3:  # one thing has one value: what was said last holds ("sorry, my name is Ana")
         return Told((statements[places[-1]],), True, float(alike[places[-1]]))
     if best > 0:
