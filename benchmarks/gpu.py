@@ -6,7 +6,8 @@ widened until all have as many parameters. One step of each is captured as a CUD
 batches grow until memory ends.
 
 Reading: the same models over whole prompts. Training: the retention or attention of one layer alone, forward and backward: ours,
-flash-linear-attention's kernel for the same function (`simple_gla`), and flash attention, at 65,536 tokens a step.
+flash-linear-attention's kernel for the same function (`chunk_retention`, the paper's fixed decays), and flash attention, at 65,536 tokens
+a step.
 
 flash-linear-attention is imported if it is on the path; without it its column stays empty. `--quick` takes the small ends.
 """
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import _report as report
-from retnet_core.retention import recurrent_step_, retention_chunkwise
+from retnet_core.retention import fixed_log_decay, recurrent_step_, retention_chunkwise
 
 LAYERS, WIDTH, HEADS, HEAD = 24, 2048, 16, 128
 VOCABULARY = 32000
@@ -234,20 +235,21 @@ def read(net: Net, length: int, device: torch.device) -> float | None:
 def training(rows: report.Report, size: Size, device: torch.device) -> None:
     """Forward and backward of one layer's mixing, 16 heads of 128, bf16."""
     try:
-        from fla.ops.simple_gla import chunk_simple_gla  # pyright: ignore[reportMissingImports]  (only where it was brought)
+        from fla.ops.retention import chunk_retention  # pyright: ignore[reportMissingImports]  (only where it was brought)
     except ImportError as missing:
-        chunk_simple_gla = None
+        chunk_retention = None
         rows.notes.append(f"flash-linear-attention is not compared: {missing}")
+    decay = fixed_log_decay(HEADS, device=device)
 
-    def ours(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-        q, k, v, log_decay = (part.transpose(1, 2) for part in (q, k, v, log_decay))
-        return retention_chunkwise(q, k, v, log_decay, chunk=128, checked=False)[0]
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        return retention_chunkwise(q, k, v, decay, chunk=128, checked=False)[0]
 
-    def theirs(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-        assert chunk_simple_gla is not None
-        return chunk_simple_gla(q, k, v, g=log_decay, scale=1.0)[0]
+    def theirs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        assert chunk_retention is not None
+        return chunk_retention(q, k, v, scale=1.0)[0]
 
-    def attention(q: Tensor, k: Tensor, v: Tensor, _: Tensor) -> Tensor:
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
@@ -255,7 +257,7 @@ def training(rows: report.Report, size: Size, device: torch.device) -> None:
         batch = max(1, size.trained // length)
         rates: dict[str, float | None] = {}
         for name, function in (("ours", ours), ("fla", theirs), ("flash attention", attention)):
-            rates[name] = None if name == "fla" and chunk_simple_gla is None else trained(function, batch, length, device)
+            rates[name] = None if name == "fla" and chunk_retention is None else trained(function, batch, length, device)
         rows.add(
             f"training at {length}: retention, ours", rates["ours"], "tokens/s", peer="fla", peer_value=rates["fla"],
             note=f"flash attention {rates['flash attention'] or 0:,.0f}",
@@ -267,15 +269,12 @@ def trained(function: Callable[..., Tensor], batch: int, length: int, device: to
     try:
         with memory_of_its_own():
             shape = (batch, length, HEADS, HEAD)
-            q, k, v = (
-                torch.randn(*shape, device=device, dtype=torch.bfloat16).div_(HEAD**0.25).requires_grad_() for _ in range(3)
-            )
-            log_decay = F.logsigmoid(torch.randn(*shape[:3], device=device) + 4).div_(16).requires_grad_()
+            parts = [torch.randn(*shape, device=device, dtype=torch.bfloat16).div_(HEAD**0.25).requires_grad_() for _ in range(3)]
 
             def step() -> None:
-                for part in (q, k, v, log_decay):
+                for part in parts:
                     part.grad = None
-                function(q, k, v, log_decay).float().square().mean().backward()
+                function(*parts).float().square().mean().backward()
 
             return batch * length / seconds(step, device)
     except torch.cuda.OutOfMemoryError:
