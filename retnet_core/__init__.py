@@ -2,9 +2,12 @@
 
 import retnet_core._openmp  # noqa: F401  (before torch)
 from retnet_core.checkpoint import CheckpointError, load_model
+from retnet_core.config import RetNetConfig
 from retnet_core.engine import Engine, Request
 from retnet_core.handle import EngineClosed, Handle, Result, Token
 from retnet_core.model import Model
+from retnet_core.network import Memory, RetNet
+from retnet_core.retention import RetentionError
 from retnet_core.sampler import Sampling
 from retnet_core.scheduler import Overloaded
 from retnet_core.state import State, StateMismatch
@@ -16,10 +19,14 @@ __all__ = [
     "Engine",
     "EngineClosed",
     "Handle",
+    "Memory",
     "Model",
     "Overloaded",
     "Request",
     "Result",
+    "RetNet",
+    "RetNetConfig",
+    "RetentionError",
     "Sampling",
     "State",
     "StateMismatch",

@@ -44,7 +44,7 @@ def load_model(weights: Path | None = None, precision: str = "auto") -> Model:
     try:
         with Delta(folder) as delta:
             layers = [
-                pack_layer({name: tensor for name, tensor in _layer_tensors(delta, base, number)}, config, precision)
+                pack_layer({name: tensor for name, tensor in layer_tensors(delta, base, number)}, config, precision)
                 for number in range(config.layers)
             ]
             final_norm = delta.tensor("n")
@@ -88,7 +88,7 @@ class Delta:
         return values.mul_(self._where[scale].get_tensor(scale).float()[:, None]) if scale in self._where else values
 
 
-def _layer_tensors(delta: Delta, base: Gguf, number: int) -> Iterator[tuple[str, Tensor]]:
+def layer_tensors(delta: Delta, base: Gguf, number: int) -> Iterator[tuple[str, Tensor]]:
     """The fp32 tensors of a layer under the names that `pack_layer` takes, the low-rank parts merged into the base's feed-forward."""
     names = {
         "retention_norm": "n1",

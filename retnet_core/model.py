@@ -51,7 +51,10 @@ class Span:
 
 
 class Model:
-    """A RetNet ready to run on the CPU. Its weights never change; any number of threads may call it, each with its own lanes."""
+    """A RetNet of the shipped kind, ready to run on the CPU (`ValueError` for other options).
+
+    Its weights never change; any number of threads may call it, each with its own lanes.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,11 @@ class Model:
         precision: str,
         tokenizer: Tokenizer | None = None,
     ) -> None:
+        if config.changed_options or not config.conv_width:
+            other = config.changed_options or {"conv_width": 0}
+            raise ValueError(
+                f"the engine runs RetNets of the shipped kind; this one differs in {other}: run it as a retnet_core.RetNet"
+            )
         self.config = config
         self.precision = precision
         self.fingerprint = fingerprint

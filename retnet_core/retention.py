@@ -120,11 +120,11 @@ def retention_chunkwise(
     total = cumulated[..., -1:]
     remaining = (total - cumulated).exp().unsqueeze(-1)
     added = (k * remaining).transpose(-1, -2) @ v.to(state.dtype)
-    kept = total.exp().unsqueeze(-1)
     states = []
-    for n in range(q.shape[2]):
+    # Unbound, not indexed: the gradient of an index is a whole tensor of zeros, for every chunk.
+    for kept_chunk, added_chunk in zip(total.exp().unsqueeze(-1).unbind(2), added.unbind(2), strict=True):
         states.append(state)
-        state = kept[:, :, n] * state + added[:, :, n]
+        state = kept_chunk * state + added_chunk
     before = (q * cumulated.exp().unsqueeze(-1)) @ torch.stack(states, 2)
     return (within + before).to(v.dtype).flatten(2, 3)[:, :, :length], state
 

@@ -18,14 +18,12 @@ from app.content import service
 from app.content.models import Source
 from app.content.schemas import DocumentPage, DocumentStatus, DocumentWithPassages, NewSource, SourceOut, SourcePage
 from app.http.outbound import check_target
-from app.http.paging import LIMIT, MOST, decode_cursor, encode_cursor, page
+from app.http.paging import LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page
 from app.http.problems import not_found
 from app.http.routing import answers, provide_caller, provide_services
 from app.http.services import Services
 from app.security.guards import Caller, member_guard
 
-Limit = Annotated[int, Parameter(ge=1, le=MOST, required=False)]
-Cursor = Annotated[str | None, Parameter(max_length=4000, required=False)]
 HINT_SECONDS = 2.0
 
 log = structlog.get_logger()

@@ -16,9 +16,6 @@ from app.db.base import TenantRow
 # all-MiniLM-L6-v2: 384 numbers a vector, normalised, so that the inner product is the cosine.
 VECTOR_SIZE = 384
 
-SOURCE_STATUSES = ("waiting", "reading", "read", "failed")
-DOCUMENT_STATUSES = ("waiting", "fetching", "fetched", "read", "unchanged", "skipped", "failed")
-
 
 class Source(TenantRow):
     """Something the owner points at. Its row is also the job that reads it: `fence` and `heartbeat_at` guard the one run that counts."""

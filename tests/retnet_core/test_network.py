@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from retnet_core import Model
-from retnet_core.checkpoint import SHIPPED, CheckpointError, Delta, _layer_tensors, pack_layer
+from retnet_core.checkpoint import SHIPPED, CheckpointError, Delta, layer_tensors, pack_layer
 from retnet_core.config import RetNetConfig
 from retnet_core.gguf import Gguf, find_base_model
 from retnet_core.network import Form, Memory, RetNet
@@ -299,7 +299,7 @@ def test_the_shipped_weights_give_the_engines_logits(shipped: Model) -> None:
     base = Gguf(find_base_model())
     try:
         with Delta(SHIPPED) as delta:
-            layers = [dict(_layer_tensors(delta, base, number)) for number in range(shipped.config.layers)]
+            layers = [dict(layer_tensors(delta, base, number)) for number in range(shipped.config.layers)]
             network = RetNet.from_tensors(shipped.config, layers, base.tensor("token_embd.weight"), delta.tensor("n"))
     finally:
         base.close()

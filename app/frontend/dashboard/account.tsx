@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { explain } from '../shared/http';
+import { ApiError, explain } from '../shared/http';
 import { api, me } from './api';
 import { Field, say } from './parts';
 import { go } from './router';
@@ -9,7 +9,9 @@ const SHORTEST = 10; // characters of a password
 
 export function AccountView({ who }: { who: Me }) {
   const [password, setPassword] = useState('');
+  const [current, setCurrent] = useState('');
   const [problem, setProblem] = useState<string | null>(null);
+  const [refused, setRefused] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
 
   const save = async (event: Event): Promise<void> => {
@@ -20,13 +22,16 @@ export function AccountView({ who }: { who: Me }) {
     }
     setBusy(true);
     setProblem(null);
+    setRefused(null);
     try {
-      await api.setPassword(password);
+      await api.setPassword(password, current);
       me.value = { ...who, member: { ...who.member, has_password: true } };
       setPassword('');
+      setCurrent('');
       say('Password saved.');
     } catch (error) {
-      setProblem(explain(error));
+      if (error instanceof ApiError && error.field === 'current_password') setRefused(explain(error));
+      else setProblem(explain(error));
     }
     setBusy(false);
   };
@@ -49,6 +54,7 @@ export function AccountView({ who }: { who: Me }) {
         <form class="card-body stack" noValidate onSubmit={(event) => void save(event)}>
           {!who.member.has_password && <p class="soft">You came by a one-time link. Set a password to sign in again without one.</p>}
           <input type="email" class="sr" tabIndex={-1} aria-hidden="true" autocomplete="username" readOnly value={who.member.email} />
+          {who.member.has_password && <Field label="Current password" error={refused} hint="Not needed within an hour after a sign-in by link.">{(a) => <input {...a} class="input" type="password" autocomplete="current-password" value={current} onInput={(event) => setCurrent(event.currentTarget.value)} />}</Field>}
           <Field label="New password" error={problem} hint={`At least ${SHORTEST} characters.`}>{(a) => <input {...a} class="input" type="password" autocomplete="new-password" value={password} onInput={(event) => setPassword(event.currentTarget.value)} />}</Field>
           <div class="row"><button class="btn btn-primary" disabled={busy || password === ''}>{busy ? 'Saving' : who.member.has_password ? 'Change password' : 'Set password'}</button></div>
         </form></section>

@@ -40,7 +40,7 @@ export const api = {
   signIn: (email: string, password: string) => post<Me>('/sign-in', { email, password }),
   signInByLink: (token: string) => post<Me>('/sign-in/link', { token }),
   signOut: () => call('/sign-out', { method: 'POST' }),
-  setPassword: (password: string) => call('/me/password', { method: 'PUT', body: { password } }),
+  setPassword: (password: string, current: string) => call('/me/password', { method: 'PUT', body: current === '' ? { password } : { password, current_password: current } }),
 
   assistants: () => get<Page<AssistantDetail>>('/assistants?limit=100'),
   /** The same key again gives the same assistant. */
