@@ -131,6 +131,6 @@ def test_the_shipped_fingerprint_does_not_depend_on_the_precision(shipped: Model
 
 def test_a_network_of_another_kind_is_refused_by_name() -> None:
     for option in ({"decay": "paper"}, {"conv_width": 0}):
-        config = RetNetConfig(layers=0, width=32, heads=2, head_dim=16, feed_forward=64, vocabulary=40, **option)
+        config = RetNetConfig(layers=1, width=32, heads=2, head_dim=16, feed_forward=64, vocabulary=40, **option)
         with pytest.raises(ValueError, match=next(iter(option))):
             Model(config, [], lambda ids: ids, torch.ones(32), lambda x: x, fingerprint="", precision="float32")
