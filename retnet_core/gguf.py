@@ -30,7 +30,9 @@ class GgufError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """A tensor's shape (slowest dimension first), its type's number, and where it begins after the list of tensors."""
+
     shape: tuple[int, ...]
     kind: int
     offset: int
@@ -47,7 +49,7 @@ def find_base_model() -> Path:
 
 
 class Gguf:
-    """An open GGUF file: `metadata` by key, tensors by name.
+    """An open GGUF file: `metadata` by key, tensors by name (`entries`, listed from the byte `tensors_at` on).
 
     Raises `GgufError` on a foreign file or an unknown version or type.
     """
@@ -90,13 +92,17 @@ class Gguf:
         scales = raw[:, :2].contiguous().view(torch.float16).reshape(*entry.shape[:-1], entry.shape[-1] // BLOCK)
         return weights, scales
 
-    def _entry(self, name: str) -> _Entry:
+    def stored(self, name: str) -> bytes:
+        """The tensor's bytes as they stand in the file."""
+        return self._raw(self._entry(name)).numpy().tobytes()
+
+    def _entry(self, name: str) -> Entry:
         try:
-            return self._entries[name]
+            return self.entries[name]
         except KeyError:
             raise GgufError(f"{self.path} has no tensor {name}") from None
 
-    def _raw(self, entry: _Entry) -> Tensor:
+    def _raw(self, entry: Entry) -> Tensor:
         per_block, size = _BYTES_PER_BLOCK[entry.kind]
         count = 1
         for length in entry.shape:
@@ -116,16 +122,17 @@ class Gguf:
         for _ in range(pairs):
             key = self._string()
             self.metadata[key] = self._value(self._unpack("I")[0])
-        self._entries: dict[str, _Entry] = {}
+        self.tensors_at = self._position
+        self.entries: dict[str, Entry] = {}
         for _ in range(tensors):
             name = self._string()
             (dimensions,) = self._unpack("I")
             shape = self._unpack(f"{dimensions}Q")
             kind, offset = self._unpack("IQ")
             if kind in _BYTES_PER_BLOCK:
-                self._entries[name] = _Entry(tuple(reversed(shape)), kind, offset)
-        alignment = int(self.metadata.get("general.alignment", 32))
-        self._start = -(-self._position // alignment) * alignment
+                self.entries[name] = Entry(tuple(reversed(shape)), kind, offset)
+        self.alignment = int(self.metadata.get("general.alignment", 32))
+        self._start = -(-self._position // self.alignment) * self.alignment
 
     def _unpack(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + form, self.data, self._position)

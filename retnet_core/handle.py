@@ -55,6 +55,11 @@ class Handle:
         self._error: Exception | None = None
         self.cancelled = False
 
+    @property
+    def written(self) -> int:
+        """How many tokens have been chosen so far."""
+        return len(self._tokens)
+
     def cancel(self) -> None:
         """Stop within one step of the engine; what was emitted until then stays. Has no effect on a request that is done."""
         self.cancelled = True
