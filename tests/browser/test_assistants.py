@@ -131,6 +131,7 @@ async def test_a_workspace_without_an_assistant_offers_one(
     await expect(page.get_by_role("heading", name="No assistant yet")).to_be_visible()
     await photograph(page, "dashboard-no-assistant")
     await page.get_by_role("button", name="New assistant").click()
+    await expect(page.get_by_label("Name", exact=True)).to_be_focused()
     await page.keyboard.type("Bicycles")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Which website should answer?")).to_be_visible()
@@ -142,6 +143,7 @@ async def test_a_page_chosen_far_down_the_list_is_shown_in_view(
 ) -> None:
     page = await (await window(1280, 480)).page()
     await page.goto(await sign_in_link(ready))
+    await expect(page.get_by_role("button", name="New assistant")).to_be_visible()  # signed in, and led where that leads
     await page.get_by_role("link", name="Content", exact=True).first.click()
     source = ready.call(product, "GET", f"/assistants/{ready.slug}")["source_ids"][0]
     await page.locator(f'a[href="/content/{source}"]').click()
