@@ -65,11 +65,13 @@ function Inside({ who }: { who: Me }) {
 
   useEffect(() => {
     if (sources.data === null) return;
-    if (here === '/' || here === '/sign-in') go(none ? '/start' : '/assistant', true);
-    else if (here === '/start' && !assistant && assistants.error) go('/assistant', true);
+    // Where one is by now: an effect runs a moment after its drawing, and a room chosen in that moment is not to be left again.
+    const now = path.value;
+    if (now === '/' || now === '/sign-in') go(none ? '/start' : '/assistant', true);
+    else if (now === '/start' && !assistant && assistants.error) go('/assistant', true);
   }, [here, none, sources.data === null, assistant, assistants.error]);
   useEffect(() => {
-    if (sources.error && (here === '/' || here === '/sign-in')) go('/assistant', true);
+    if (sources.error && (path.value === '/' || path.value === '/sign-in')) go('/assistant', true);
   }, [sources.error, here]);
   useEffect(() => {
     const room = ROOMS.find(([href]) => here.startsWith(href));

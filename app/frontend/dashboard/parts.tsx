@@ -1,7 +1,7 @@
 /** Small pieces of every view. */
 import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { CopyButton } from '../shared/copy';
 import { explain } from '../shared/http';
 import { Icon, icons } from '../shared/icons';
@@ -66,7 +66,8 @@ export function Toasts() {
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const node = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // At once, so that keys pressed right after the button are written into the dialog and not lost.
+  useLayoutEffect(() => {
     node.current?.showModal();
   }, []);
   return (
