@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from retnet_core.handle import EngineClosed, Handle, Result, Token
+from retnet_core.lanes import Lanes
 from retnet_core.model import Model, Span
 from retnet_core.sampler import Sampler, Sampling
 from retnet_core.scheduler import Scheduler
-from retnet_core.state import Lanes, State, StateMismatch
+from retnet_core.state import State, StateMismatch
 from retnet_core.tokenizer import Detokenizer
 
 

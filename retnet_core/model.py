@@ -15,9 +15,10 @@ from torch import Tensor
 
 from retnet_core import native
 from retnet_core.config import RetNetConfig
+from retnet_core.lanes import Lanes
 from retnet_core.quantize import Linear
 from retnet_core.retention import CHUNK, gated_log_decay, recurrent_step_, retention_chunkwise
-from retnet_core.state import Lanes, State, shapes_of
+from retnet_core.state import State, shapes_of
 from retnet_core.tokenizer import Tokenizer
 
 

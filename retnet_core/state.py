@@ -106,44 +106,6 @@ def shapes_of(config: RetNetConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
     )
 
 
-class Lanes:
-    """Preallocated memory in which conversations run: lane by lane the same content as a `State`, but changed in place.
-
-    `retention`: `[layers, lanes, heads, head_dim, head_dim]`; `window`: `[layers, lanes, conv_width − 1, 3 · inner]`; `tokens`: int64 `[lanes]`.
-    Layers come first, so that the first n lanes of a layer are one contiguous block.
-    """
-
-    def __init__(self, config: RetNetConfig, lanes: int) -> None:
-        self.retention = torch.zeros(config.layers, lanes, config.heads, config.head_dim, config.head_dim)
-        self.window = torch.zeros(config.layers, lanes, config.window, config.convolved)
-        self.tokens = torch.zeros(lanes, dtype=torch.int64)
-
-    def write(self, lane: int, state: State) -> None:
-        """Continue from a state in this lane; the state itself is copied, never touched."""
-        self.retention[:, lane] = state.retention
-        self.window[:, lane] = state.window
-        self.tokens[lane] = state.tokens
-
-    def clear(self, lane: int) -> None:
-        """Forget everything in this lane."""
-        self.retention[:, lane].zero_()
-        self.window[:, lane].zero_()
-        self.tokens[lane] = 0
-
-    def copy(self, source: Lanes, source_lane: int, lane: int) -> None:
-        """Take over the content of another lane."""
-        self.retention[:, lane] = source.retention[:, source_lane]
-        self.window[:, lane] = source.window[:, source_lane]
-        self.tokens[lane] = source.tokens[source_lane]
-
-    def read(self, lane: int, model_fingerprint: str, tokenizer_fingerprint: str) -> State:
-        """The lane's content as a value of its own."""
-        # Contiguous copies: a view would keep all lanes alive and change with them.
-        retention = self.retention[:, lane].clone(memory_format=torch.contiguous_format)
-        window = self.window[:, lane].clone(memory_format=torch.contiguous_format)
-        return State(retention, window, int(self.tokens[lane]), model_fingerprint, tokenizer_fingerprint)
-
-
 def _open(data: bytes) -> tuple[dict[str, object], bytes]:
     """Header fields and payload of whole, undamaged bytes of this format."""
     if len(data) < _PREFIX.size + _DIGEST:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retnet_core import CheckpointError, Model, load_model
 from retnet_core.checkpoint import pack_layer
 from retnet_core.config import RetNetConfig
-from retnet_core.state import Lanes
+from retnet_core.lanes import Lanes
 from tests.retnet_core.tiny import assert_close, grounded_prompt, tiny_model
 
 TINY = tiny_model()

@@ -11,11 +11,11 @@ from torch import Tensor
 from retnet_core import Engine, Model, Request, Result, native
 from retnet_core.checkpoint import pack_layer
 from retnet_core.config import RetNetConfig
+from retnet_core.lanes import Lanes
 from retnet_core.model import Span
 from retnet_core.native.build import TARGETS, BuildError, build, cache, find, find_compiler, name_of, supported
 from retnet_core.native.library import Library
 from retnet_core.quantize import Int8Linear, pack
-from retnet_core.state import Lanes
 
 HEADS, LAYERS, VOCABULARY = 2, 3, 96
 CONFIG = RetNetConfig(layers=LAYERS, width=64 * HEADS, heads=HEADS, head_dim=64, feed_forward=192, vocabulary=VOCABULARY)
