@@ -132,7 +132,7 @@ class Engine:
         self.model = model
         self._scheduler: Scheduler[_Sequence] = Scheduler(slots, prefill_chunk, queue_limit)
         self._threads = threads
-        self._writing = Lanes(model.config, slots)
+        self._writing = Lanes(model.config, slots, model.device)
         self._wake = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -222,7 +222,7 @@ class Engine:
 
     def _begin(self, sequence: _Sequence) -> None:
         """Give the sequence memory of its own, continued from a copy of its state."""
-        sequence.memory = Lanes(self.model.config, 1)
+        sequence.memory = Lanes(self.model.config, 1, self.model.device)
         if sequence.request.state is not None:
             sequence.memory.write(0, sequence.request.state)
         if 0 in sequence.request.state_at:
@@ -273,8 +273,9 @@ class Engine:
     def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
         logits = self.model.logits(hidden[rows])
         with torch.inference_mode(False):
-            # A caller may change the logits of its result, which torch forbids for tensors made in inference mode.
-            return logits.clone()
+            # On the host, where choices are made. A caller may change the logits of its result, which torch forbids for tensors made
+            # in inference mode.
+            return torch.empty(logits.shape).copy_(logits)
 
     def _move_on(self, readers: list[_Sequence]) -> None:
         """Readers whose prompt is read write or leave; writers that are done leave, and the last writer takes the place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from retnet_core.config import RetNetConfig
 from retnet_core.state import State
@@ -12,12 +13,13 @@ class Lanes:
     """Preallocated memory in which conversations run: lane by lane the same content as a `State`, but changed in place.
 
     `retention`: `[layers, lanes, heads, head_dim, head_dim]`; `window`: `[layers, lanes, conv_width − 1, 3 · inner]`; `tokens`: int64 `[lanes]`.
-    Layers come first, so that the first n lanes of a layer are one contiguous block.
+    Layers come first, so that the first n lanes of a layer are one contiguous block. They live on `device`, where the model's weights are;
+    the counts of tokens stay on the host, which would otherwise wait for the device before every pass.
     """
 
-    def __init__(self, config: RetNetConfig, lanes: int) -> None:
-        self.retention = torch.zeros(config.layers, lanes, config.heads, config.head_dim, config.head_dim)
-        self.window = torch.zeros(config.layers, lanes, config.window, config.convolved)
+    def __init__(self, config: RetNetConfig, lanes: int, device: torch.device | None = None) -> None:
+        self.retention = torch.zeros(config.layers, lanes, config.heads, config.head_dim, config.head_dim, device=device)
+        self.window = torch.zeros(config.layers, lanes, config.window, config.convolved, device=device)
         self.tokens = torch.zeros(lanes, dtype=torch.int64)
 
     def write(self, lane: int, state: State) -> None:
@@ -39,8 +41,11 @@ class Lanes:
         self.tokens[lane] = source.tokens[source_lane]
 
     def read(self, lane: int, model_fingerprint: str, tokenizer_fingerprint: str) -> State:
-        """The lane's content as a value of its own."""
-        # Contiguous copies: a view would keep all lanes alive and change with them.
-        retention = self.retention[:, lane].clone(memory_format=torch.contiguous_format)
-        window = self.window[:, lane].clone(memory_format=torch.contiguous_format)
+        """The lane's content as a value of its own, on the host."""
+        retention, window = (_copied(part[:, lane]) for part in (self.retention, self.window))
         return State(retention, window, int(self.tokens[lane]), model_fingerprint, tokenizer_fingerprint)
+
+
+def _copied(part: Tensor) -> Tensor:
+    """A contiguous copy on the host: a view would keep all lanes alive and change with them."""
+    return torch.empty(part.shape).copy_(part)

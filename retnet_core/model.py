@@ -52,7 +52,7 @@ class Span:
 
 
 class Model:
-    """A RetNet of the shipped kind, ready to run on the CPU (`ValueError` for other options).
+    """A RetNet of the shipped kind, ready to run (`ValueError` for other options), on the device that its weights are on.
 
     Its weights never change; any number of threads may call it, each with its own lanes.
     """
@@ -76,14 +76,16 @@ class Model:
             )
         self.config = config
         self.precision = precision
+        self.device = final_norm.device
         self.fingerprint = fingerprint
         self._tokenizer = tokenizer
         self._layers = list(layers)
         self._embed, self._final_norm, self._head = embed, final_norm, head
         # fp64, because positions grow for ever and fp32 angles lose whole turns after some 10,000 tokens.
-        self._frequencies = config.rotary_base ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim)
+        pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device=self.device)
+        self._frequencies = config.rotary_base ** (-pairs / config.head_dim)
         # Queries carry the 1/√head_dim of the attention they came from.
-        self._rotary_scale = torch.ones(2 * config.heads, 1, dtype=torch.float32)
+        self._rotary_scale = torch.ones(2 * config.heads, 1, dtype=torch.float32, device=self.device)
         self._rotary_scale[: config.heads] = config.head_dim**-0.5
         self._network = _network(config, self._layers)
 
@@ -112,16 +114,16 @@ class Model:
     def read(self, ids: Sequence[int], state: State | None = None, *, chunk: int = CHUNK) -> tuple[Tensor, State]:
         """Feed ids after a state, `chunk` at a time (1 is the recurrent form), without an engine.
 
-        Returns the fp32 logits `[len(ids), vocabulary]` after each id, and the new state; the given one stays as it is.
+        Returns the fp32 logits `[len(ids), vocabulary]` after each id, on the host, and the new state; the given one stays as it is.
         """
-        lanes = Lanes(self.config, 1)
+        lanes = Lanes(self.config, 1, self.device)
         if state is not None:
             lanes.write(0, state)
         logits = [torch.empty(0, self.config.vocabulary)]
         for start in range(0, len(ids), chunk):
             part = torch.tensor(ids[start : start + chunk])
             hidden = self.forward(part, lanes, 1, []) if chunk == 1 else self.forward(part, None, 0, [Span(lanes, 0, len(part))])
-            logits.append(self.logits(hidden))
+            logits.append(self.logits(hidden).cpu())
         with torch.inference_mode(False):
             # So that the caller may change them: torch forbids that for tensors made in inference mode.
             return torch.cat(logits).clone(), self.state_of(lanes, 0)
@@ -130,10 +132,11 @@ class Model:
     def forward(self, ids: Tensor, writing: Lanes | None, writers: int, reading: Sequence[Span]) -> Tensor:
         """One pass over rows: one id for each of the first `writers` lanes of `writing`, then the ids of every span in `reading`.
 
-        `ids`: int64 `[writers + sum of span lengths]`. Changes the lanes in place. Returns the hidden states after the final norm `[rows, width]`.
+        `ids`: int64 `[writers + sum of span lengths]`, on the host or on the device. Changes the lanes, which are on the model's device, in
+        place. Returns the hidden states after the final norm `[rows, width]`, on that device, for whose work nothing here waits.
         """
-        rotation = self._rotation(self._positions(writing, writers, reading))
-        x = self._embed(ids)
+        rotation = self._rotation(self._positions(writing, writers, reading).to(self.device, non_blocking=True))
+        x = self._embed(ids.to(self.device, non_blocking=True))
         if self._network is not None:
             x = x.contiguous()
             self._network.forward(x, rotation, _sequences(writing, writers, reading))
@@ -151,10 +154,11 @@ class Model:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 logits `[rows, vocabulary]` of hidden states `[rows, width]`."""
+        """fp32 logits `[rows, vocabulary]` of hidden states `[rows, width]`, both on the model's device."""
         return self._head(hidden)
 
     def _positions(self, writing: Lanes | None, writers: int, reading: Sequence[Span]) -> Tensor:
+        """Of every row, on the host: int64 `[rows]`."""
         parts = [writing.tokens[:writers]] if writing is not None else []
         parts += [torch.arange(span.length) + span.lanes.tokens[span.lane] for span in reading]
         return torch.cat(parts)
