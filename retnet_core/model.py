@@ -150,7 +150,7 @@ class Model:
             writing.tokens[:writers] += 1
         for span in reading:
             span.lanes.tokens[span.lane] += span.length
-        return _rms_norm(x, self.config.norm_eps).mul_(self._final_norm)
+        return _rms_norm(x, self.config.norm_eps, self._final_norm)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Model:
     ) -> Tensor:
         """Multi-scale gated retention, `(GroupNorm(O) ⊙ swish(X W_G)) W_O` (arXiv 2307.08621, equation 8): `[rows, width]` to the same."""
         config = self.config
-        normed = _rms_norm(x, config.norm_eps).mul_(layer.retention_norm)
+        normed = _rms_norm(x, config.norm_eps, layer.retention_norm)
         projected, gate = layer.projection(normed).split([config.convolved, config.inner], -1)
         log_decay = gated_log_decay(F.linear(normed, layer.gate_weight, layer.gate_bias), layer.rate, config.gate_limit)
         parts = []
@@ -205,7 +205,7 @@ class Model:
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         """`down(swish(gate x) · up x)`, `[rows, width]` to the same."""
-        normed = _rms_norm(x, self.config.norm_eps).mul_(layer.feed_forward_norm)
+        normed = _rms_norm(x, self.config.norm_eps, layer.feed_forward_norm)
         gate, up = layer.expand(normed).chunk(2, -1)
         return layer.contract(F.silu(gate).mul_(up))
 
@@ -226,9 +226,13 @@ def _sequences(writing: Lanes | None, writers: int, reading: Sequence[Span]) -> 
     return [(lanes.retention[:, lane], lanes.window[:, lane], length) for lanes, lane, length in places]
 
 
-def _rms_norm(x: Tensor, eps: float) -> Tensor:
-    """`x / √(mean(x²) + eps)` over the last dimension, without a weight; half the time of torch's own, which is no single kernel on a CPU."""
-    return x * torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+def _rms_norm(x: Tensor, eps: float, weight: Tensor | None = None) -> Tensor:
+    """`x / √(mean(x²) + eps)` over the last dimension, times a weight if there is one."""
+    if x.is_cuda:
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
+    # Half the time of torch's own, which is no single kernel on a CPU.
+    normed = x * torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+    return normed if weight is None else normed.mul_(weight)
 
 
 def _convolve_step_(projected: Tensor, kernel: Tensor, window: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 Activations come and go as fp32; a `Linear` only decides how the weights are held and multiplied:
 
 - `float32`: as they are.
-- `bfloat16`: half the bytes; fast where the processor has AVX512-BF16 or AMX.
-- `int8`: a quarter of the bytes; sums are exact 32-bit integers, so a row's result depends neither on the other rows of the batch nor on
-  their number. With the kernels of `retnet_core.native`, each 64 inputs share a scale; without them torch's product has one scale for
-  each output row of the weights and for each row of inputs, which is coarser: of the shipped model's next-token distributions, over 300
-  tokens of prose, they leave 0.007 and 0.035 nats of the float32 ones' information.
+- `bfloat16`: half the bytes; fast where the processor has AVX512-BF16 or AMX, and on a GPU.
+- `int8`: on the CPU alone; a quarter of the bytes; sums are exact 32-bit integers, so a row's result depends neither on the other rows of
+  the batch nor on their number. With the kernels of `retnet_core.native`, each 64 inputs share a scale; without them torch's product has one
+  scale for each output row of the weights and for each row of inputs, which is coarser: of the shipped model's next-token distributions,
+  over 300 tokens of prose, they leave 0.007 and 0.035 nats of the float32 ones' information.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROWS = 4096
 
 
 class Linear(Protocol):
-    """`y = x Wᵀ` for `x` `[rows, in]`, fp32 in and out."""
+    """`y = x Wᵀ` for `x` `[rows, in]`, fp32 in and out, on the device that the weight was on."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -48,13 +48,17 @@ class Float32Linear:
 
 
 class BFloat16Linear:
-    """Weights and inputs rounded to bf16, sums in fp32, the result rounded to bf16."""
+    """Weights and inputs rounded to bf16, sums in fp32. On a GPU these are the result; on a CPU, for want of such a kernel, they are
+    rounded to bf16 once more."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.to(torch.bfloat16).contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(torch.bfloat16), self.weight).float()
+        x = x.to(torch.bfloat16)
+        if x.is_cuda:
+            return torch.mm(x, self.weight.T, out_dtype=torch.float32)
+        return F.linear(x, self.weight).float()
 
 
 class Int8Linear:
@@ -73,6 +77,8 @@ class Int8Linear:
             rounded[rows] = torch.round(weight[rows] / step[rows, None])
         self.packed = _pack(rounded, step)
         self.columns = weight.shape[1]
+        # torch keeps a scale, a zero point and a sum beside each row.
+        self.nbytes = rounded.nbytes + 3 * step.nbytes
         # Without VNNI the kernel adds pairs of products in 16 bits, which overflow unless the inputs keep to 7 bits.
         self.seven_bits = not torch.cpu._is_vnni_supported()
 
@@ -129,17 +135,33 @@ _KINDS: dict[str, type[Float32Linear] | type[BFloat16Linear] | type[Int8Linear]]
 
 
 def pack(weight: Tensor, precision: str) -> Linear:
-    """Hold a fp32 weight `[out, in]` at a precision. Raises `ValueError` for one that is unknown or that this machine lacks."""
-    if precision not in available_precisions():
-        raise ValueError(f"precision {precision!r} is not available here; choose from {', '.join(available_precisions())}")
+    """Hold a fp32 weight `[out, in]` at a precision, on the device that it is on. Raises `ValueError` for a precision that is unknown or that
+    this machine, or this device, lacks."""
+    check_precision(precision, weight.device)
     if precision == "int8" and (kernels := native.library()) and native.fits(*weight.shape):
         return native.Matrix(weight, kernels)
     return _KINDS[precision](weight)
 
 
-def available_precisions() -> tuple[str, ...]:
-    """The precisions for which this machine has kernels: those of `retnet_core.native`, or those of this build of torch."""
-    return PRECISIONS if _ENGINE in torch.backends.quantized.supported_engines else PRECISIONS[:2]
+def available_precisions(device: torch.device | None = None) -> tuple[str, ...]:
+    """The precisions for which a device (None: the CPU) has kernels: those of `retnet_core.native`, or those of this build of torch."""
+    on_cpu = device is None or device.type == "cpu"
+    return PRECISIONS if on_cpu and _ENGINE in torch.backends.quantized.supported_engines else PRECISIONS[:2]
+
+
+def check_precision(precision: str, device: torch.device | None = None) -> None:
+    """Raises `ValueError` for a precision that is unknown or that the device (None: the CPU) lacks."""
+    if precision not in (known := available_precisions(device)):
+        where = "here" if device is None or device.type == "cpu" else f"on {device.type}"
+        raise ValueError(f"precision {precision!r} is not available {where}; choose from {', '.join(known)}")
+
+
+def bytes_held(linear: Linear) -> int:
+    """Bytes that a packed matrix takes, its scales included."""
+    if isinstance(linear, native.Matrix):
+        return linear.packed.nbytes
+    assert isinstance(linear, Float32Linear | BFloat16Linear | Int8Linear)
+    return linear.nbytes if isinstance(linear, Int8Linear) else linear.weight.nbytes
 
 
 TYPICAL_CHUNKS, TYPICAL_TOKENS, CHUNK_ROWS = 3, 30, 64
