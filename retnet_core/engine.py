@@ -5,119 +5,29 @@ Ids go in, ids come out; the engine knows nothing of text but stop strings.
 
 from __future__ import annotations
 
+import math
+import os
 import threading
-from collections.abc import Sequence as Ids
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from retnet_core.handle import EngineClosed, Handle, Result, Token
+from retnet_core.errors import NotFinite, RequestError
+from retnet_core.handle import EngineClosed, Handle
 from retnet_core.lanes import Lanes
 from retnet_core.model import Model, Span
-from retnet_core.sampler import Sampler, Sampling
+from retnet_core.request import Request
+from retnet_core.sampler import choose
 from retnet_core.scheduler import Scheduler
+from retnet_core.sequence import Sequence
 from retnet_core.state import State, StateMismatch
-from retnet_core.tokenizer import Detokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Ids to read after a state (None: an empty one), and how to go on.
-
-    `max_new_tokens` 0 only reads. A stop id ends the answer and is not part of it. A stop string ends the answer with the token that completes it;
-    the caller cuts the text. `stop_ids` None: the tokenizer's end of turn. `want_logits`: also give the logits after the last prompt id.
-    `state_at`: also give the states after that many of *this request's* ids. `group`: requests of different groups take turns.
-    `priority`: the higher goes first.
-    """
-
-    ids: Ids[int]
-    state: State | None = None
-    max_new_tokens: int = 0
-    sampling: Sampling = field(default_factory=Sampling)
-    stop_ids: tuple[int, ...] | None = None
-    stop_strings: tuple[str, ...] = ()
-    want_logits: bool = False
-    return_state: bool = True
-    state_at: tuple[int, ...] = ()
-    group: str = ""
-    priority: int = 0
-
-
-class _Sequence:
-    """A request on its way: how far it has read, what it has written."""
-
-    def __init__(self, request: Request, handle: Handle, model: Model) -> None:
-        self.request, self.handle = request, handle
-        self.group, self.priority = request.group, request.priority
-        self.memory: Lanes
-        """Of its own while it reads; a writer lives in the engine's lanes."""
-        self.read = 0
-        self.ids: list[int] = []
-        self.pending = False
-        """Whether the last emitted id still has to be consumed."""
-        self.finish: str | None = None
-        self.states: dict[int, State] = {}
-        self.logits: Tensor | None = None
-        self.sampler = Sampler(request.sampling)
-        self._stops = sorted({*request.state_at, len(request.ids)})
-        self._detokenizer: Detokenizer | None = model.tokenizer.detokenizer() if request.stop_strings else None
-        self._tail = ""
-
-    @property
-    def has_read(self) -> bool:
-        return self.read == len(self.request.ids)
-
-    @property
-    def wants_choice(self) -> bool:
-        """Whether the logits after its newest id are needed."""
-        if self.ids:
-            return self.finish is None
-        return self.has_read and bool(self.request.max_new_tokens or self.request.want_logits)
-
-    @property
-    def done(self) -> bool:
-        return self.finish is not None and not (self.pending and self.request.return_state)
-
-    def next_stop(self) -> int:
-        return next((stop for stop in self._stops if stop > self.read), self.read) - self.read
-
-    def end(self, finish: str) -> None:
-        self.finish = finish
-        self.handle.end_tokens()
-
-    def fail(self, error: Exception) -> None:
-        self.finish, self.pending = "failed", False
-        self.handle.fail(error)
-
-    def choose(self, logits: Tensor) -> None:
-        """Take the next token from the logits after the newest id; decide whether it is the last one."""
-        request = self.request
-        if request.want_logits and not self.ids:
-            self.logits = logits
-        if not request.max_new_tokens:
-            return
-        token, logprob = self.sampler.choose(logits)
-        if token in (request.stop_ids or ()):
-            self.end("stop")
-            return
-        self.ids.append(token)
-        self.pending = True
-        self.handle.publish(Token(token, logprob))
-        if self._completes_stop_string(token):
-            self.end("stop")
-        elif len(self.ids) == request.max_new_tokens:
-            self.end("length")
-
-    def _completes_stop_string(self, token: int) -> bool:
-        """Whether a stop string is complete with this token, also when it began in earlier ones."""
-        if self._detokenizer is None:
-            return False
-        self._tail += self._detokenizer.push(token)
-        if any(stop in self._tail for stop in self.request.stop_strings):
-            return True
-        self._tail = self._tail[-max(map(len, self.request.stop_strings)) :]
-        return False
+_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_UNKNOWN_MEMORY = 4 << 30
+"""Bytes, where the system does not say."""
 
 
 class Engine:
@@ -125,12 +35,23 @@ class Engine:
 
     `slots`: requests that run at once. `prefill_chunk`: ids of one prompt read in one step (all prompts: less than two chunks), so that
     nobody who writes waits longer than that.
-    `queue_limit`: requests that may wait beyond the slots. `threads`: of the matrix products.
+    `queue_limit`: requests that may wait beyond the slots. `threads`: of the matrix products. `memory_limit`: bytes that the requests in the
+    slots may hold together (`Request.bytes_needed`); one that alone needs more is refused. None: half of what the machine, or the container, has.
     """
 
-    def __init__(self, model: Model, *, slots: int = 8, prefill_chunk: int = 64, queue_limit: int = 64, threads: int = 2) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        slots: int = 8,
+        prefill_chunk: int = 64,
+        queue_limit: int = 64,
+        threads: int = 2,
+        memory_limit: int | None = None,
+    ) -> None:
         self.model = model
-        self._scheduler: Scheduler[_Sequence] = Scheduler(slots, prefill_chunk, queue_limit)
+        self.memory_limit = machine_memory() // 2 if memory_limit is None else memory_limit
+        self._scheduler: Scheduler[Sequence] = Scheduler(slots, prefill_chunk, queue_limit, self.memory_limit)
         self._threads = threads
         self._writing = Lanes(model.config, slots, model.device)
         self._wake = threading.Condition()
@@ -156,40 +77,28 @@ class Engine:
     def submit(self, request: Request) -> Handle:
         """Queue a request, from any thread; it runs once the engine is started.
 
-        Raises `Overloaded` when the queue is full, `StateMismatch` for another model's state, `ValueError` for a request that cannot run, and
-        `EngineClosed` after `close` or a failure of the engine.
+        Raises at once what makes it impossible: `EmptyPrompt`, `UnknownToken`, `TooLarge` or another `RequestError`; `StateMismatch` for
+        another model's state and `StateNotFinite` for a damaged one; `LookupError` for stop strings without a tokenizer; `Overloaded` when the
+        queue is full; `EngineClosed` after `close` or a failure of the engine.
         """
-        self._check(request)
-        stop_ids = request.stop_ids
+        config, stop_ids = self.model.config, request.stop_ids
+        if request.state is not None and request.state.model_fingerprint != self.model.fingerprint:
+            raise StateMismatch(
+                f"the state belongs to the model {request.state.model_fingerprint!r}, and here runs {self.model.fingerprint!r}"
+            )
+        request = request.checked(config)
+        needs = request.fit(config, self.memory_limit)
         if stop_ids is None:
             stop_ids = (self.model.tokenizer.end_id,) if request.max_new_tokens else ()
-        # A copy of the ids: the caller may go on changing its list.
-        request = replace(request, ids=tuple(request.ids), stop_ids=stop_ids)
+        tokenizer = self.model.tokenizer if request.stop_strings else None
         handle = Handle(self._notify)
-        sequence = _Sequence(request, handle, self.model)
+        sequence = Sequence(replace(request, stop_ids=stop_ids), handle, needs, tokenizer)
         with self._wake:
             if self._closing:
                 raise EngineClosed("the engine is closed")
             self._scheduler.submit(sequence)
             self._wake.notify()
         return handle
-
-    def _check(self, request: Request) -> None:
-        vocabulary = self.model.config.vocabulary
-        if request.ids and not 0 <= min(request.ids) <= max(request.ids) < vocabulary:
-            raise ValueError(f"ids must be between 0 and {vocabulary - 1}")
-        if not request.ids and (request.max_new_tokens or request.want_logits):
-            raise ValueError("without ids there is nothing to continue from: give at least one")
-        if request.max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens must be 0 or more, not {request.max_new_tokens}")
-        if any(not 0 <= place <= len(request.ids) for place in request.state_at):
-            raise ValueError(f"state_at counts this request's ids, 0 to {len(request.ids)}, not {request.state_at}")
-        if any(not stop for stop in request.stop_strings):
-            raise ValueError("a stop string cannot be empty")
-        if any(not 0 <= token < vocabulary for token in request.sampling.logit_bias):
-            raise ValueError(f"logit_bias names ids between 0 and {vocabulary - 1}")
-        if request.state is not None and request.state.model_fingerprint != self.model.fingerprint:
-            raise StateMismatch("the state belongs to another model")
 
     def _notify(self) -> None:
         with self._wake:
@@ -218,15 +127,15 @@ class Engine:
             scheduler = self._scheduler
             for sequence in (*scheduler.waiting, *scheduler.readers, *scheduler.writers):
                 sequence.handle.fail(error)
-            self._scheduler = Scheduler(scheduler.slots, scheduler.chunk, scheduler.queue_limit)
+            self._scheduler = Scheduler(scheduler.slots, scheduler.chunk, scheduler.queue_limit, scheduler.memory)
 
-    def _begin(self, sequence: _Sequence) -> None:
+    def _begin(self, sequence: Sequence) -> None:
         """Give the sequence memory of its own, continued from a copy of its state."""
         sequence.memory = Lanes(self.model.config, 1, self.model.device)
         if sequence.request.state is not None:
             sequence.memory.write(0, sequence.request.state)
-        if 0 in sequence.request.state_at:
-            sequence.states[0] = self.model.state_of(sequence.memory, 0)
+        if sequence.wants_state:
+            sequence.keep(self._state_of(sequence.memory, 0))
 
     def _step(self) -> None:
         """Schedule, one forward pass for everybody, choose and publish: each writer's last id, and up to a chunk of the readers' prompts."""
@@ -234,31 +143,22 @@ class Engine:
         writers = list(self._scheduler.writers)
         plan = self._scheduler.plan_reading()
         hidden = self._forward(writers, plan)
-        rows, choosers = [], []
-        for row, sequence in enumerate(writers):
+        for sequence in writers:
             sequence.pending = False
-            if sequence.wants_choice:
-                rows.append(row)
-                choosers.append(sequence)
+        rows = [(row, sequence) for row, sequence in enumerate(writers) if sequence.wants_logits]
         row = len(writers)
         for sequence, length in plan:
             row += length
             sequence.read += length
-            if sequence.read in sequence.request.state_at and sequence.read not in sequence.states:
-                sequence.states[sequence.read] = self.model.state_of(sequence.memory, 0)
-            if sequence.wants_choice:
-                rows.append(row - 1)
-                choosers.append(sequence)
+            if sequence.wants_state:
+                sequence.keep(self._state_of(sequence.memory, 0))
+            if sequence.wants_logits:
+                rows.append((row - 1, sequence))
         if rows:
-            for sequence, logits in zip(choosers, self._logits(hidden, rows), strict=True):
-                try:
-                    sequence.choose(logits)
-                except Exception as error:
-                    # What one request asks for must not end everybody's.
-                    sequence.fail(error)
+            self._choose(hidden, rows)
         self._move_on([sequence for sequence, _ in plan])
 
-    def _forward(self, writers: list[_Sequence], plan: list[tuple[_Sequence, int]]) -> Tensor:
+    def _forward(self, writers: list[Sequence], plan: list[tuple[Sequence, int]]) -> Tensor:
         """Hidden states, one row a writer, then one a prompt id that is read."""
         ids = [sequence.ids[-1] for sequence in writers]
         spans = []
@@ -270,14 +170,41 @@ class Engine:
             return torch.empty(0, self.model.config.width)
         return self.model.forward(torch.tensor(ids), self._writing if writers else None, len(writers), spans)
 
-    def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
-        logits = self.model.logits(hidden[rows])
-        with torch.inference_mode(False):
-            # On the host, where choices are made. A caller may change the logits of its result, which torch forbids for tensors made
-            # in inference mode.
-            return torch.empty(logits.shape).copy_(logits)
+    def _choose(self, hidden: Tensor, rows: list[tuple[int, Sequence]]) -> None:
+        """Take the logits that are wanted, and the next tokens, from these rows of `hidden`. What is wrong with one row fails that request only."""
+        logits = self.model.logits(hidden[[row for row, _ in rows]])
+        writing = []
+        for row, (_, sequence) in enumerate(rows):
+            if sequence.request.want_logits and not sequence.ids:
+                self._keep_logits(sequence, logits[row])
+            if sequence.request.max_new_tokens and sequence.finish is None:
+                writing.append((row, sequence))
+        if len(writing) < len(rows):
+            logits = logits[[row for row, _ in writing]]
+        if not writing:
+            return
+        for (_, sequence), choice in zip(writing, choose(logits, [sequence.sampler for _, sequence in writing]), strict=True):
+            if isinstance(choice, RequestError):
+                sequence.fail(choice)
+            else:
+                sequence.take(choice)
 
-    def _move_on(self, readers: list[_Sequence]) -> None:
+    @staticmethod
+    def _keep_logits(sequence: Sequence, logits: Tensor) -> None:
+        with torch.inference_mode(False):
+            # On the host. A caller may change the logits of its result, which torch forbids for tensors made in inference mode.
+            sequence.logits = torch.empty(logits.shape).copy_(logits)
+        # One sum finds out whether to look closer.
+        if not math.isfinite(float(logits.sum())) and not bool(logits.isfinite().all()):
+            place = int((~logits.isfinite()).nonzero()[0])
+            sequence.fail(NotFinite(f"the model's logit of token {place} is {float(logits[place])}; expected a number"))
+
+    def _state_of(self, lanes: Lanes, lane: int) -> State:
+        with torch.inference_mode(False):
+            # A caller may compute with it as with any tensor.
+            return self.model.state_of(lanes, lane)
+
+    def _move_on(self, readers: list[Sequence]) -> None:
         """Readers whose prompt is read write or leave; writers that are done leave, and the last writer takes the place."""
         scheduler = self._scheduler
         for place in range(len(scheduler.writers) - 1, -1, -1):
@@ -286,7 +213,7 @@ class Engine:
                 self._leave(sequence, self._writing, place)
                 self._close_gap(place)
         for sequence in readers:
-            if not sequence.has_read:
+            if not sequence.has_read and sequence.finish is None:
                 continue
             if sequence.finish is None and not sequence.request.max_new_tokens:
                 sequence.end("length")
@@ -304,15 +231,15 @@ class Engine:
         if place != last:
             self._writing.copy(self._writing, last, place)
 
-    def _leave(self, sequence: _Sequence, memory: Lanes | None, lane: int) -> None:
+    def _leave(self, sequence: Sequence, memory: Lanes | None, lane: int) -> None:
         """Hand the result over, unless its caller knows already that there is none; the slot is free from now on."""
-        if sequence.finish == "failed":
-            return
-        state = self.model.state_of(memory, lane) if memory is not None and sequence.request.return_state else None
-        assert sequence.finish is not None
-        sequence.handle.succeed(
-            Result(tuple(sequence.ids), state, sequence.logits, sequence.finish, sequence.states, sequence.read)
-        )
+        state = None
+        if sequence.finish != "failed" and memory is not None and sequence.request.return_state:
+            state = self._state_of(memory, lane)
+            if not sequence.acceptable(state):
+                return
+        if sequence.finish != "failed":
+            sequence.handle.succeed(sequence.result(state))
 
     def _drop_cancelled(self) -> None:
         """Writers end with the id that they emitted last, which the state still has to consume; everybody else leaves at once."""
@@ -336,3 +263,16 @@ class Engine:
                 if sequence.done:
                     self._leave(sequence, self._writing, place)
                     self._close_gap(place)
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the container where that is less."""
+    try:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        limit = _UNKNOWN_MEMORY
+    try:
+        return min(limit, int(_CONTROL_GROUP_LIMIT.read_text()))
+    except (OSError, ValueError):
+        # No container, or one without a limit ("max").
+        return limit

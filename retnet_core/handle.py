@@ -18,10 +18,12 @@ class EngineClosed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A chosen token and its natural log-probability under the model (before bias, penalty, temperature and truncation)."""
+    """A chosen token. `logprob`, natural and under the model itself (before bias, penalties, temperature and truncation), and `top`, the ids and
+    log-probabilities of the most probable tokens, best first, are there as far as the request's `logprobs` asks for them."""
 
     id: int
-    logprob: float
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Result:
     `ids`: the tokens emitted, without the stop id. `state`: has consumed the prompt ids and every emitted id that was not a stop id, the last one
     included; None if `return_state` was off, or if the request was cancelled before its prompt was read. `logits`: fp32 `[vocabulary]` after the
     last prompt id, if wanted. `finish`: `stop` (stop id or stop string), `length` (also of a request that only reads) or `cancelled`.
-    `states`: by `state_at`. `prompt_tokens`: ids that were read of this request's prompt.
+    `states`: by `state_at`. `prompt_tokens`: ids that were read of this request's prompt: what a state had read before is not read again.
     """
 
     ids: tuple[int, ...]
@@ -40,6 +42,11 @@ class Result:
     finish: str
     states: dict[int, State]
     prompt_tokens: int
+
+    @property
+    def states_in_order(self) -> list[State]:
+        """The states on the way, the earliest first."""
+        return [self.states[place] for place in sorted(self.states)]
 
 
 class Handle:
@@ -66,7 +73,7 @@ class Handle:
         self._wake()
 
     async def __aiter__(self) -> AsyncIterator[Token]:
-        """Tokens as they are chosen. Raises what made the engine fail, if it did."""
+        """Tokens as they are chosen. Raises what made the request or the engine fail."""
         place = 0
         while True:
             with self._changed:
@@ -84,7 +91,7 @@ class Handle:
                 return
 
     async def result(self) -> Result:
-        """The result once the request is done. Raises what made the engine fail, if it did."""
+        """The result once the request is done. Raises what made it fail (`NotFinite`, `NothingAllowed`, `StateNotFinite`), or the engine."""
         while True:
             with self._changed:
                 if self._result is not None:

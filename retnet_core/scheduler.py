@@ -6,6 +6,7 @@ A sequence waits in the queue, reads its prompt in a slot, a chunk at a time, th
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ class Schedulable(Protocol):
 
     @property
     def priority(self) -> int: ...
+
+    @property
+    def needs(self) -> int:
+        """Bytes that it holds from when it is admitted until it leaves."""
+        ...
 
     def next_stop(self) -> int:
         """How many ids it can read before something has to be noted (the prompt's end or a wanted state)."""
@@ -50,6 +56,12 @@ class Turns(Generic[S]):
         """To the end of its group's queue; a new group goes behind the others."""
         self.queues.setdefault(sequence.priority, OrderedDict()).setdefault(sequence.group, deque()).append(sequence)
         self.count += 1
+
+    def peek(self) -> S:
+        """The next one, which stays. Raises `IndexError` when there is none."""
+        if not self.count:
+            raise IndexError("nobody is waiting")
+        return next(iter(self.queues[max(self.queues)].values()))[0]
 
     def take(self) -> S:
         """The next one; its group goes behind the others. Raises `IndexError` when there is none."""
@@ -90,13 +102,16 @@ class Scheduler(Generic[S]):
     """The queue and the slots of an engine. Not thread-safe: the engine holds its lock around it.
 
     `slots`: sequences that read or write at once. `chunk`: ids of one prompt read in one step; all readers together read less than two
-    chunks, which bounds how long a writer waits for its next token. `queue_limit`: sequences that may wait.
+    chunks, which bounds how long a writer waits for its next token. `queue_limit`: sequences that may wait. `memory`: bytes that those in the
+    slots may need together, unless there is only one; infinite by default.
     """
 
-    def __init__(self, slots: int, chunk: int, queue_limit: int) -> None:
+    def __init__(self, slots: int, chunk: int, queue_limit: int, memory: float = math.inf) -> None:
         if min(slots, chunk) < 1 or queue_limit < 0:
-            raise ValueError("slots and chunk must be at least 1 and the queue's limit at least 0")
-        self.slots, self.chunk, self.queue_limit = slots, chunk, queue_limit
+            raise ValueError(
+                f"slots and chunk must be at least 1 and the queue's limit at least 0, not {slots}, {chunk} and {queue_limit}"
+            )
+        self.slots, self.chunk, self.queue_limit, self.memory = slots, chunk, queue_limit, memory
         self.waiting: Turns[S] = Turns()
         self.readers: Turns[S] = Turns()
         self.writers: list[S] = []
@@ -110,13 +125,20 @@ class Scheduler(Generic[S]):
         """Let it wait. Raises `Overloaded` when the queue is full; free slots count as places in it."""
         free = self.slots - len(self.readers) - len(self.writers)
         if len(self.waiting) >= self.queue_limit + free:
-            raise Overloaded(f"{len(self.waiting)} requests are waiting already")
+            raise Overloaded(
+                f"{len(self.waiting)} requests are waiting already, and the queue's limit is {self.queue_limit}: try again later"
+            )
         self.waiting.add(sequence)
 
     def admit(self) -> list[S]:
-        """Move waiting sequences into free slots, as readers; returns those moved."""
+        """Move waiting sequences into free slots, as readers; returns those moved. One for which there is no memory yet holds up those behind it:
+        it would never run if they went first."""
         admitted = []
+        held = sum(sequence.needs for sequence in itertools.chain(self.readers, self.writers))
         while self.waiting and len(self.readers) + len(self.writers) < self.slots:
+            held += self.waiting.peek().needs
+            if held > self.memory and (self.readers or self.writers):
+                break
             sequence = self.waiting.take()
             self.readers.add(sequence)
             admitted.append(sequence)

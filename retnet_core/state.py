@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +31,11 @@ STATE_PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 class StateMismatch(ValueError):
-    """These bytes are no state for this model and caller: damaged, cut short, of another model, format or owner."""
+    """These bytes, or this value, are no state for this model and caller: damaged, cut short, of another model, shape, format or owner."""
+
+
+class StateNotFinite(StateMismatch):
+    """A state holds NaN or infinity; says in which layer and head."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +56,39 @@ class State:
     def nbytes(self) -> int:
         """Bytes of the fp32 tensors in memory; the same after one token and after a million."""
         return self.retention.nbytes + self.window.nbytes
+
+    def check(self, config: RetNetConfig) -> None:
+        """Raise `StateMismatch` for tensors of another shape or type than this model's, `StateNotFinite` for a value that is no number."""
+        for name, shape in zip(("retention", "window"), shapes_of(config), strict=True):
+            values: Tensor = getattr(self, name)
+            if tuple(values.shape) != shape or values.dtype != torch.float32:
+                raise StateMismatch(
+                    f"the state's {name} is {values.dtype} of {tuple(values.shape)}; expected torch.float32 of {shape}"
+                )
+        if self.tokens < 0:
+            raise StateMismatch(f"the state has read {self.tokens} tokens; expected 0 or more")
+        fault = self.fault()
+        if fault:
+            raise StateNotFinite(f"the state's {fault}; every value of a state is a finite number")
+
+    def fault(self) -> str | None:
+        """Where the first value that is not finite stands, in words; None when all are."""
+        for name in ("retention", "window"):
+            values: Tensor = getattr(self, name)
+            # One sum finds out whether to look closer: NaN and infinity survive it.
+            if math.isfinite(float(values.sum())) or bool(values.isfinite().all()):
+                continue
+            place = (~values.isfinite()).nonzero()[0].tolist()
+            value = float(values[tuple(place)])
+            if name == "retention":
+                return f"retention in layer {place[0]}, head {place[1]} is {value} at {place[2:]}"
+            inner = self.retention.shape[1] * self.retention.shape[2]
+            part, channel = divmod(place[2], inner)
+            head = channel // self.retention.shape[2]
+            return (
+                f"window in layer {place[0]} is {value} in the {'qkv'[part]} of head {head}, {place[1] + 1} of {values.shape[1]}"
+            )
+        return None
 
     def to_bytes(self, *, precision: str = "float32", header: dict[str, str] | None = None) -> bytes:
         """The state for parking. `precision`: `float32` (exact), `bfloat16` (half) or `int8` (a quarter, one fp32 scale per 64 values or
@@ -79,7 +117,8 @@ class State:
     def from_bytes(cls, data: bytes, *, model: Model, header: dict[str, str] | None = None) -> State:
         """The state that `to_bytes` wrote. `header`: the fields that the caller wrote, all of them; None accepts any.
 
-        Raises `StateMismatch` for bytes that are damaged or cut short, of another format, model or tokenizer, or whose fields differ.
+        Raises `StateMismatch` for bytes that are damaged or cut short, of another format, model or tokenizer, or whose fields differ, and
+        `StateNotFinite`, which is one, for a state with NaN or infinity.
         """
         fields, payload = _open(bytes(data))
         expected = {"model": model.fingerprint, "tokenizer": model.tokenizer_fingerprint}
@@ -95,7 +134,9 @@ class State:
             raise StateMismatch(f"the state's payload has {len(payload)} bytes instead of {sum(sizes)}")
         retention = _decode(payload[: sizes[0]], shapes[0], precision)
         window = _decode(payload[sizes[0] :], shapes[1], precision)
-        return cls(retention, window, int(str(fields["tokens"])), expected["model"], expected["tokenizer"])
+        state = cls(retention, window, int(str(fields["tokens"])), expected["model"], expected["tokenizer"])
+        state.check(model.config)
+        return state
 
 
 def shapes_of(config: RetNetConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -104,6 +145,11 @@ def shapes_of(config: RetNetConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
         (config.layers, config.heads, config.head_dim, config.head_dim),
         (config.layers, config.window, config.convolved),
     )
+
+
+def bytes_of(config: RetNetConfig) -> int:
+    """`State.nbytes` of every state of such a model."""
+    return 4 * sum(map(_count, shapes_of(config)))
 
 
 def _open(data: bytes) -> tuple[dict[str, object], bytes]:

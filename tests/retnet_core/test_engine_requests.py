@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retnet_core import Engine, EngineClosed, Model, Request, Result, Sampling, State, StateMismatch
+from retnet_core import Engine, EngineClosed, Model, Request, Result, Sampling, State, Token
 from retnet_core.model import Span
 from tests.retnet_core.tiny import assert_close, grounded_prompt, tiny_model
 
@@ -191,49 +191,24 @@ def test_the_callers_list_may_change_after_it_is_submitted(engine: Engine) -> No
 
 
 async def test_tokens_stream_as_they_are_chosen_and_may_be_read_twice(engine: Engine) -> None:
-    handle = engine.submit(Request([1, 2, 3], max_new_tokens=9, stop_ids=()))
+    handle = engine.submit(Request([1, 2, 3], max_new_tokens=9, stop_ids=(), logprobs=2))
     first, second = await asyncio.gather(*[_tokens(handle.__aiter__()) for _ in range(2)])
     result = await handle.result()
     assert [token.id for token in first] == list(result.ids) and first == second
     logprobs = MODEL.read([1, 2, 3, *result.ids])[0].log_softmax(-1)
     for place, token in enumerate(first):
-        assert token.logprob == pytest.approx(float(logprobs[2 + place, token.id]), abs=1e-3)
+        own = logprobs[2 + place]
+        assert token.logprob == pytest.approx(float(own[token.id]), abs=1e-3)
+        assert [value for _, value in token.top] == pytest.approx(own.topk(2).values.tolist(), abs=1e-3)
 
 
-async def _tokens(stream: object) -> list[object]:
-    return [token async for token in stream]  # type: ignore[attr-defined]
+async def test_log_probabilities_come_on_request_only(engine: Engine) -> None:
+    tokens = await _tokens(engine.submit(Request([1, 2, 3], max_new_tokens=3, stop_ids=())).__aiter__())
+    assert [(token.logprob, token.top) for token in tokens] == [(None, ())] * 3
 
 
-@pytest.mark.parametrize(
-    ("request_of", "says"),
-    [
-        (lambda: Request([VOCABULARY]), "between 0 and"),
-        (lambda: Request([-1]), "between 0 and"),
-        (lambda: Request([], max_new_tokens=1), "at least one"),
-        (lambda: Request([1], max_new_tokens=-1), "max_new_tokens"),
-        (lambda: Request([1], state_at=(2,)), "state_at"),
-        (lambda: Request([1], stop_strings=("",)), "stop string"),
-        (lambda: Request([1], sampling=Sampling(logit_bias={VOCABULARY: 1.0})), "logit_bias"),
-    ],
-)
-def test_a_request_that_cannot_run_is_refused_at_once(engine: Engine, request_of: Callable[[], Request], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        engine.submit(request_of())
-
-
-def test_another_models_state_is_refused_at_once(engine: Engine) -> None:
-    with pytest.raises(StateMismatch):
-        engine.submit(Request([1], state=tiny_model(1).new_state()))
-
-
-def test_a_request_that_forbids_every_token_fails_alone(engine: Engine) -> None:
-    everything = Sampling(logit_bias=dict.fromkeys(range(VOCABULARY), -math.inf))
-    other = engine.submit(Request([1, 2], max_new_tokens=20, stop_ids=()))
-    hopeless = engine.submit(Request([1, 2], max_new_tokens=5, stop_ids=(), sampling=everything))
-    with pytest.raises(ValueError, match="forbidden"):
-        hopeless.wait(SECONDS)
-    assert len(other.wait(SECONDS).ids) == 20
-    assert len(engine.submit(Request([1], max_new_tokens=2, stop_ids=())).wait(SECONDS).ids) == 2
+async def _tokens(stream: AsyncIterator[Token]) -> list[Token]:
+    return [token async for token in stream]
 
 
 def test_an_engine_that_breaks_says_so_to_everybody(engines: Engines) -> None:

@@ -77,6 +77,40 @@ def test_a_cancelled_answer_ends_within_a_step_and_keeps_what_was_emitted(steppe
     assert one.model.passes <= 7
 
 
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_a_reader_that_is_cancelled_reads_no_further_chunk(stepped: type[Stepped], read: int) -> None:
+    """Cancelling takes effect before the next step: only the pass that stands ready is still made."""
+    one = stepped(prefill_chunk=8)
+    one.engine.start()
+    long = one.engine.submit(Request(list(range(200)), max_new_tokens=5, stop_ids=()))
+    one.step(read)
+    one.model.wait_until_asked()
+    long.cancel()
+    other = one.engine.submit(write(2))
+    one.run_freely()
+    result = long.wait(SECONDS)
+    assert (result.finish, result.prompt_tokens) == ("cancelled", 8 * (read + 1))
+    other.wait(SECONDS)
+    assert one.model.passes == read + 1 + 3  # the other reads its id, and consumes two of its own
+
+
+def test_everybody_cancelled_at_once_leaves_room_for_others_in_the_next_step(stepped: type[Stepped]) -> None:
+    one = stepped(slots=3, prefill_chunk=8, queue_limit=8)
+    one.engine.start()
+    crowd = [one.engine.submit(Request([1], max_new_tokens=1000, stop_ids=(), return_state=False)) for _ in range(3)]
+    one.step(4)
+    one.model.wait_until_asked()
+    late = [one.engine.submit(write(1)) for _ in range(3)]
+    for handle in crowd:
+        handle.cancel()
+    before = one.model.passes
+    one.run_freely()
+    assert all(handle.wait(SECONDS).finish == "length" for handle in late)
+    assert [handle.wait(0).finish for handle in crowd] == ["cancelled"] * 3
+    # The pass under way, then the late ones' prompts, then the ids that they wrote.
+    assert one.model.passes <= before + 3
+
+
 def test_a_request_cancelled_before_its_prompt_is_read_has_no_state(stepped: type[Stepped]) -> None:
     one = stepped(slots=1, prefill_chunk=8)
     one.engine.start()
@@ -155,6 +189,33 @@ def test_a_long_prompt_does_not_stop_whoever_writes(stepped: type[Stepped]) -> N
     one.model.allow(1)
 
 
+def test_a_short_prompt_waits_for_no_more_than_its_turn_behind_other_groups_long_ones(stepped: type[Stepped]) -> None:
+    """Three tenants read 50 chunks each; the fourth's few ids are read in the first step in which its turn comes."""
+    one = stepped(slots=4, prefill_chunk=8)
+    one.engine.start()
+    long = [one.engine.submit(Request([5] * 400, group=group)) for group in "abc"]
+    one.step(3)
+    one.model.wait_until_asked()
+    short = one.engine.submit(Request([7] * 4, group="d"))
+    one.model.allow(1)
+    one.step(4)
+    one.model.wait_until_asked()
+    assert is_done(short) and not any(map(is_done, long))
+    one.model.allow(1)
+
+
+def test_no_step_reads_two_chunks_however_many_wait(stepped: type[Stepped]) -> None:
+    """What bounds how long a writer waits for its next token."""
+    one = stepped(slots=8, prefill_chunk=8)
+    handles = [one.engine.submit(Request([5] * length, group=str(length))) for length in (3, 70, 7, 33, 8, 50, 1)]
+    one.engine.start()
+    one.run_freely()
+    for handle in handles:
+        handle.wait(SECONDS)
+    assert max(one.model.rows) < 16
+    assert sum(one.model.rows) == 3 + 70 + 7 + 33 + 8 + 50 + 1
+
+
 def test_closing_fails_what_is_unfinished_and_refuses_more(stepped: type[Stepped]) -> None:
     one = stepped(slots=1)
     one.engine.start()
@@ -171,10 +232,10 @@ def test_closing_fails_what_is_unfinished_and_refuses_more(stepped: type[Stepped
 
 
 class Item:
-    """A sequence as the scheduler sees it: `left` ids still to be read."""
+    """A sequence as the scheduler sees it: `left` ids still to be read, `needs` bytes."""
 
-    def __init__(self, group: str, left: int, priority: int = 0) -> None:
-        self.group, self.left, self.priority = group, left, priority
+    def __init__(self, group: str, left: int, priority: int = 0, needs: int = 1) -> None:
+        self.group, self.left, self.priority, self.needs = group, left, priority, needs
 
     def next_stop(self) -> int:
         return self.left
@@ -245,3 +306,36 @@ def test_of_several_long_prompts_the_first_is_read_first() -> None:
         for item, length in scheduler.plan_reading():
             item.left -= length
     assert (first.left, second.left) == (0, 30)
+
+
+@given(
+    needs=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 10)), min_size=1, max_size=15),
+    memory=st.integers(10, 25),
+    slots=st.integers(1, 5),
+)
+def test_the_memory_is_kept_to_and_nobody_waits_for_ever(needs: list[tuple[str, int]], memory: int, slots: int) -> None:
+    scheduler: Scheduler[Item] = Scheduler(slots, 8, 100, memory)
+    items = [Item(group, 4, needs=bytes_) for group, bytes_ in needs]
+    for item in items:
+        scheduler.submit(item)
+    done: list[Item] = []
+    for _ in items:
+        scheduler.admit()
+        held = list(scheduler.readers)
+        assert held and sum(item.needs for item in held) <= memory
+        # The first in the queue cannot go in only if there is no slot or no memory.
+        if scheduler.waiting and len(held) < slots:
+            assert sum(item.needs for item in held) + scheduler.waiting.peek().needs > memory
+        scheduler.finish_reader(held[0])
+        done.append(held[0])
+    assert set(done) == set(items) and not scheduler.busy
+
+
+def test_a_queue_without_places_refuses_by_name_and_so_do_sizes_that_cannot_be() -> None:
+    scheduler: Scheduler[Item] = Scheduler(1, 8, 0)
+    scheduler.submit(Item("a", 1))
+    with pytest.raises(Overloaded, match="limit is 0"):
+        scheduler.submit(Item("a", 1))
+    for wrong in ((0, 8, 1), (1, 0, 1), (1, 8, -1)):
+        with pytest.raises(ValueError, match="at least"):
+            Scheduler(*wrong)

@@ -80,6 +80,8 @@ class Braked(Model):
         self._permits = threading.Semaphore(0)
         self._asked = threading.Semaphore(0)
         self.passes = 0
+        self.rows: list[int] = []
+        """How many ids each pass took."""
 
     def allow(self, passes: int) -> None:
         for _ in range(passes):
@@ -93,6 +95,7 @@ class Braked(Model):
         self._asked.release()
         assert self._permits.acquire(timeout=60)
         self.passes += 1
+        self.rows.append(len(args[0]))
         return super().forward(*args, **options)
 
 
