@@ -24,7 +24,6 @@ from retnet_core.scheduler import Scheduler
 from retnet_core.sequence import Sequence
 from retnet_core.state import State, StateMismatch
 
-
 _CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _UNKNOWN_MEMORY = 4 << 30
 """Bytes, where the system does not say."""
