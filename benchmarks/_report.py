@@ -32,6 +32,7 @@ class Row:
     goal: float | None = None
     at_least: bool = False  # the goal is a floor rather than a ceiling
     note: str = ""
+    detail: bool = False  # for the JSON alone, such as an end of an interval
 
     @property
     def ratio(self) -> float | None:
@@ -78,6 +79,8 @@ class Report:
             table.add_column(heading, justify="right")
         table.add_column("met")
         for row in self.rows:
+            if row.detail:
+                continue
             table.add_row(
                 row.name + (f" ({row.note})" if row.note else ""),
                 _shown(row.value, row.unit),
