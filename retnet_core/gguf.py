@@ -6,6 +6,7 @@ Source: the GGUF specification, version 3 (ggml), and ggml's block layouts. The 
 from __future__ import annotations
 
 import importlib.util
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ BLOCK = 32
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_MOST_DIMENSIONS = 4  # ggml's GGML_MAX_DIMS
 _F32, _F16, _Q4_1, _Q8_0 = 0, 1, 3, 8
 _BYTES_PER_BLOCK = {_F32: (1, 4), _F16: (1, 2), _Q4_1: (BLOCK, 20), _Q8_0: (BLOCK, 34)}
 
 
 class GgufError(ValueError):
-    """The file is no GGUF, or uses a part of the format that this reader does not know."""
+    """The file is no GGUF, is damaged or cut short, or uses a part of the format that this reader does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,12 @@ class Entry:
     shape: tuple[int, ...]
     kind: int
     offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        per_block, size = _BYTES_PER_BLOCK[self.kind]
+        return math.prod(self.shape) // per_block * size
 
 
 def find_base_model() -> Path:
@@ -51,18 +59,34 @@ def find_base_model() -> Path:
 class Gguf:
     """An open GGUF file: `metadata` by key, tensors by name (`entries`, listed from the byte `tensors_at` on).
 
-    Raises `GgufError` on a foreign file or an unknown version or type.
+    Raises `GgufError` on a foreign, damaged or cut file, and on an unknown version or type. A context manager, which unmaps the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise GgufError(f"{path} is empty")
             self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._position = 0
         try:
             self._read_head()
-        except struct.error as error:
-            raise GgufError(f"{path} ends in the middle of its header") from error
+            self._check_ends()
+        except (struct.error, RecursionError) as error:
+            self.close()
+            raise GgufError(f"{path} ends in the middle of its header, or is damaged there") from error
+        except UnicodeDecodeError as error:
+            self.close()
+            raise GgufError(f"{path} is damaged: a name in its header is not UTF-8") from error
+        except GgufError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Gguf:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Unmap the file."""
@@ -103,13 +127,18 @@ class Gguf:
             raise GgufError(f"{self.path} has no tensor {name}") from None
 
     def _raw(self, entry: Entry) -> Tensor:
-        per_block, size = _BYTES_PER_BLOCK[entry.kind]
-        count = 1
-        for length in entry.shape:
-            count *= length
-        start, length = self._start + entry.offset, count // per_block * size
+        start = self._start + entry.offset
         # Copied, because the map is read-only and PyTorch has no read-only tensors.
-        return torch.frombuffer(bytearray(self.data[start : start + length]), dtype=torch.uint8)
+        return torch.frombuffer(bytearray(self.data[start : start + entry.nbytes]), dtype=torch.uint8)
+
+    def _check_ends(self) -> None:
+        for name, entry in self.entries.items():
+            if entry.shape[-1:] and entry.shape[-1] % _BYTES_PER_BLOCK[entry.kind][0]:
+                raise GgufError(f"{self.path} is damaged: rows of {name} have {entry.shape[-1]} values, no whole blocks")
+            if self._start + entry.offset + entry.nbytes > len(self.data):
+                raise GgufError(
+                    f"{self.path} is cut short: {name} ends at byte {self._start + entry.offset + entry.nbytes} of {len(self.data)}"
+                )
 
     def _read_head(self) -> None:
         if self.data[:4] != b"GGUF":
@@ -127,11 +156,18 @@ class Gguf:
         for _ in range(tensors):
             name = self._string()
             (dimensions,) = self._unpack("I")
+            if dimensions > _MOST_DIMENSIONS:
+                raise GgufError(
+                    f"{self.path} is damaged: {name} has {dimensions} dimensions; expected {_MOST_DIMENSIONS} at most"
+                )
             shape = self._unpack(f"{dimensions}Q")
             kind, offset = self._unpack("IQ")
             if kind in _BYTES_PER_BLOCK:
                 self.entries[name] = Entry(tuple(reversed(shape)), kind, offset)
-        self.alignment = int(self.metadata.get("general.alignment", 32))
+        alignment = self.metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise GgufError(f"{self.path} is damaged: general.alignment is {alignment!r}; expected a positive number of bytes")
+        self.alignment = alignment
         self._start = -(-self._position // self.alignment) * self.alignment
 
     def _unpack(self, form: str) -> tuple[Any, ...]:
@@ -142,6 +178,8 @@ class Gguf:
     def _string(self) -> str:
         (length,) = struct.unpack_from("<Q", self.data, self._position)
         start = self._position + 8
+        if length > len(self.data) - start:
+            raise GgufError(f"{self.path} ends in the middle of its header, or is damaged there: a name has {length} bytes")
         self._position = start + length
         return self.data[start : start + length].decode("utf-8")
 
@@ -150,6 +188,9 @@ class Gguf:
             return self._string()
         if kind == _ARRAY:
             item, count = self._unpack("IQ")
+            # Before any memory is taken for them: each takes a byte at least.
+            if count > len(self.data) - self._position:
+                raise GgufError(f"{self.path} is damaged: a list in its header has {count} values, more than there are bytes")
             return (
                 list(self._unpack(f"{count}{_SCALARS[item]}")) if item in _SCALARS else [self._value(item) for _ in range(count)]
             )

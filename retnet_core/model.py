@@ -6,8 +6,9 @@ All rows share the matrix products; only retention and the short convolution loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,16 @@ from torch import Tensor
 from retnet_core import native
 from retnet_core.config import RetNetConfig
 from retnet_core.lanes import Lanes
-from retnet_core.quantize import Linear
+from retnet_core.quantize import Linear, bytes_held
 from retnet_core.retention import CHUNK, gated_log_decay, recurrent_step_, retention_chunkwise
 from retnet_core.state import State, shapes_of
 from retnet_core.tokenizer import Tokenizer
+
+
+class Lookup(Protocol):
+    """The embedding: int64 ids `[rows]` to fp32 `[rows, width]`."""
+
+    def __call__(self, ids: Tensor, /) -> Tensor: ...
 
 
 @dataclass(slots=True)
@@ -61,7 +68,7 @@ class Model:
         self,
         config: RetNetConfig,
         layers: Sequence[Layer],
-        embed: Callable[[Tensor], Tensor],
+        embed: Lookup,
         final_norm: Tensor,
         head: Linear,
         *,
@@ -88,6 +95,24 @@ class Model:
         self._rotary_scale = torch.ones(2 * config.heads, 1, dtype=torch.float32, device=self.device)
         self._rotary_scale[: config.heads] = config.head_dim**-0.5
         self._network = _network(config, self._layers)
+
+    @property
+    def kernels(self) -> str:
+        """What computes a pass: the name of a target of `retnet_core.native`, or torch."""
+        kernels = native.library() if self._network is not None else None
+        return kernels.target if kernels is not None else "torch"
+
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes that the weights take, by what they are for. An embedding that is the head's own matrix counts as the head."""
+        small = ("retention_norm", "convolution", "gate_weight", "gate_bias", "rate", "group_norm", "feed_forward_norm")
+        return {
+            "embedding": getattr(self._embed, "nbytes", 0),
+            "head": bytes_held(self._head),
+            "retention": sum(bytes_held(matrix) for layer in self._layers for matrix in (layer.projection, layer.output)),
+            "feed-forward": sum(bytes_held(matrix) for layer in self._layers for matrix in (layer.expand, layer.contract)),
+            "norms, convolutions and decays": self._final_norm.nbytes
+            + sum(getattr(layer, name).nbytes for layer in self._layers for name in small),
+        }
 
     @property
     def tokenizer(self) -> Tokenizer:
