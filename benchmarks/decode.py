@@ -91,6 +91,9 @@ class Ours:
 def _wait_for_first_tokens(handles: Iterable[Handle]) -> None:
     for handle in handles:
         while not handle.written:
+            if handle.done:
+                handle.wait()  # raises why it failed
+                raise RuntimeError("a request ended without a token")
             time.sleep(0.0002)
 
 

@@ -7,6 +7,6 @@ sweep over a head (`step.cpp`). Everything else of the engine is the same, and w
 They are compiled at first use; `python retnet_core/native/build.py` does it ahead of time.
 """
 
-from retnet_core.native.library import GROUP, LARGEST_HEAD, Library, Matrix, Network, fits, library
+from retnet_core.native.library import GROUP, LARGEST_HEAD, Library, Matrix, Network, fits, library, use_threads
 
-__all__ = ["GROUP", "LARGEST_HEAD", "Library", "Matrix", "Network", "fits", "library"]
+__all__ = ["GROUP", "LARGEST_HEAD", "Library", "Matrix", "Network", "fits", "library", "use_threads"]

@@ -74,8 +74,8 @@ class Library:
         self._workers = threading.local()
 
     def worker(self) -> int:
-        """The address of this thread's own worker, with as many threads as torch may use here at its first use."""
-        size = torch.get_num_threads()
+        """The address of this thread's own worker, with as many threads as `use_threads` said here, or as torch may use."""
+        size = getattr(_team, "size", None) or torch.get_num_threads()
         held = getattr(self._workers, "held", None)
         if held is None or held.size != size:
             held = self._workers.held = _Worker(self, size)
@@ -85,6 +85,14 @@ class Library:
         function = getattr(self._dll, name)
         function.restype, function.argtypes = result, list(arguments)
         return function
+
+
+_team = threading.local()
+
+
+def use_threads(count: int) -> None:
+    """From now on the kernels that this thread calls run on so many threads, whatever torch uses."""
+    _team.size = count
 
 
 @cache

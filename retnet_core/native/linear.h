@@ -154,7 +154,9 @@ inline Floats scales_of(const uint8_t* group) {
 template <int Rows, int Columns, bool Add>
 inline void multiply_tile(const Linear& w, const uint8_t* weight, const Inputs& x, float* y) {
   const int64_t groups = w.inputs / kGroup;
-  Floats sums[Rows][Columns] = {};
+  Floats sums[Rows][Columns];
+  for (int m = 0; m < Rows; m++)
+    for (int n = 0; n < Columns; n++) sums[m][n] = Floats{};
   for (int64_t group = 0; group < groups; group++, weight += kTileBytes) {
     Integers parts[Rows][Columns];
     for (int m = 0; m < Rows; m++)

@@ -245,14 +245,30 @@ class Worker {
   // S = γ S + kᵀ v, out = q S
   void recurrent(float decay, float* state, Scratch& s) {
     const int64_t dim = shape_.head_dim;
-    std::fill(s.out, s.out + dim, 0.0f);
-    for (int64_t i = 0; i < dim; i++)
-      for (int64_t c = 0; c < dim; c += kLanes) {
-        float* place = state + i * dim + c;
-        const Floats value = load(place) * all(decay) + all(s.k[i]) * load(s.v + c);
-        store(place, value);
-        store(s.out + c, load(s.out + c) + all(s.q[i]) * value);
+    int64_t c = 0;
+    for (; c + 4 * kLanes <= dim; c += 4 * kLanes) recurrent_strip<4>(decay, state + c, c, s);
+    for (; c < dim; c += kLanes) recurrent_strip<1>(decay, state + c, c, s);
+  }
+
+  // 16 · Columns of the state's columns, whose outputs and values stay in registers.
+  template <int Columns>
+  void recurrent_strip(float decay, float* state, int64_t column, Scratch& s) {
+    const int64_t dim = shape_.head_dim;
+    const Floats remaining = all(decay);
+    Floats out[Columns], v[Columns];
+    for (int c = 0; c < Columns; c++) {
+      out[c] = Floats{};
+      v[c] = load(s.v + column + c * kLanes);
+    }
+    for (int64_t i = 0; i < dim; i++, state += dim) {
+      const Floats q = all(s.q[i]), k = all(s.k[i]);
+      for (int c = 0; c < Columns; c++) {
+        const Floats value = load(state + c * kLanes) * remaining + k * v[c];
+        store(state + c * kLanes, value);
+        out[c] += q * value;
       }
+    }
+    for (int c = 0; c < Columns; c++) store(s.out + column + c * kLanes, out[c]);
   }
 
   // O = (Q Kᵀ ⊙ D) V + (c Q) S, then S = c_B S + Σ (c_B / c_j) K_jᵀ V_j, with c_j the decay since the chunk's start.
