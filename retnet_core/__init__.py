@@ -12,7 +12,7 @@ from retnet_core.request import Request
 from retnet_core.retention import RetentionError
 from retnet_core.sampler import Sampling
 from retnet_core.scheduler import Overloaded
-from retnet_core.state import State, StateMismatch, StateNotFinite
+from retnet_core.state import State, StateMismatch, StateOutOfRange
 from retnet_core.tokenizer import Detokenizer, Tokenizer
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "SamplingError",
     "State",
     "StateMismatch",
-    "StateNotFinite",
+    "StateOutOfRange",
     "Token",
     "Tokenizer",
     "TooLarge",

@@ -1,6 +1,6 @@
 """What can be wrong with a request, by name. Each message says which value it was and what was expected.
 
-Elsewhere: `StateMismatch` and `StateNotFinite` (state), `Overloaded` (scheduler), `EngineClosed` (handle), `RetentionError` (retention),
+Elsewhere: `StateMismatch` and `StateOutOfRange` (state), `Overloaded` (scheduler), `EngineClosed` (handle), `RetentionError` (retention),
 `CheckpointError` (checkpoint).
 """
 

@@ -67,6 +67,11 @@ class Handle:
         """How many tokens have been chosen so far."""
         return len(self._tokens)
 
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its result, or has failed."""
+        return self._result is not None or self._error is not None
+
     def cancel(self) -> None:
         """Stop within one step of the engine; what was emitted until then stays. Has no effect on a request that is done."""
         self.cancelled = True
@@ -91,7 +96,7 @@ class Handle:
                 return
 
     async def result(self) -> Result:
-        """The result once the request is done. Raises what made it fail (`NotFinite`, `NothingAllowed`, `StateNotFinite`), or the engine."""
+        """The result once the request is done. Raises what made it fail (`NotFinite`, `NothingAllowed`, `StateOutOfRange`), or the engine."""
         while True:
             with self._changed:
                 if self._result is not None:

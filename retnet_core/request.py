@@ -58,7 +58,7 @@ class Request:
     def checked(self, config: RetNetConfig) -> Request:
         """The same request with values of its own, which the caller cannot change any more.
 
-        Raises `EmptyPrompt`, `UnknownToken`, `StateMismatch` or `StateNotFinite` for a state that cannot be continued, and `RequestError` for
+        Raises `EmptyPrompt`, `UnknownToken`, `StateMismatch` or `StateOutOfRange` for a state that cannot be continued, and `RequestError` for
         any other value that does not fit.
         """
         ids = _ids(self.ids, config.vocabulary)

@@ -9,7 +9,7 @@ from torch import Tensor
 from retnet_core.handle import Handle, Result, Token
 from retnet_core.request import Request
 from retnet_core.sampler import Choice, Sampler
-from retnet_core.state import State, StateNotFinite
+from retnet_core.state import State, StateOutOfRange
 from retnet_core.tokenizer import Detokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Sequence:
         fault = state.fault()
         if fault:
             self.fail(
-                StateNotFinite(
+                StateOutOfRange(
                     f"after {state.tokens} tokens the state's {fault}: what the request continues from is beyond any real state"
                 )
             )

@@ -12,6 +12,7 @@ from torch import Tensor
 from retnet_core import Model, Tokenizer
 from retnet_core.checkpoint import pack_layer
 from retnet_core.config import RetNetConfig
+from retnet_core.native.library import TILE
 from retnet_core.quantize import pack
 from retnet_core.tokenizer import byte_alphabet
 
@@ -26,11 +27,25 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(
-    seed: int = 0, *, precision: str = "float32", kind: type[Model] = Model, layers: int = 2, gated: bool = True, **options: Any
+    seed: int = 0,
+    *,
+    precision: str = "float32",
+    kind: type[Model] = Model,
+    layers: int = 2,
+    gated: bool = True,
+    size: int = 1,
+    poison: int | None = None,
+    **options: Any,
 ) -> Model:
-    """A model of `layers` layers, width 32, 2 heads of 16, whose weights are drawn from `seed`."""
+    """A model of `layers` layers, width 32, 2 heads of 16, all `size` times as large, whose weights are drawn from `seed`.
+
+    `poison`: an id whose embedding is NaN. The kernels need a size of 4, and a vocabulary that divides by 16, so there are a few ids without text.
+    """
     tokenizer = tiny_tokenizer()
-    config = RetNetConfig(layers=layers, width=32, heads=2, head_dim=16, feed_forward=64, vocabulary=len(tokenizer))
+    vocabulary = len(tokenizer) if size == 1 else -(-len(tokenizer) // TILE) * TILE
+    config = RetNetConfig(
+        layers=layers, width=32 * size, heads=2, head_dim=16 * size, feed_forward=64 * size, vocabulary=vocabulary
+    )
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
@@ -59,12 +74,16 @@ def tiny_model(
         for _ in range(config.layers)
     ]
     table = draw(config.vocabulary, width)
+    head = pack(table, precision)
+    if poison is not None:
+        table = table.clone()
+        table[poison] = torch.nan
     return kind(
         config,
         packed,
         lambda ids: table[ids],
         torch.ones(width),
-        pack(table, precision),
+        head,
         fingerprint=f"tiny-{seed}-{layers}",
         precision=precision,
         tokenizer=tokenizer,
