@@ -2,6 +2,7 @@
 
 import retnet_core._openmp  # noqa: F401  (before torch)
 from retnet_core.checkpoint import CheckpointError, load_model
+from retnet_core.composition import Segment, compose, join, read_segment
 from retnet_core.config import RetNetConfig
 from retnet_core.engine import Engine
 from retnet_core.errors import EmptyPrompt, NotFinite, NothingAllowed, RequestError, SamplingError, TooLarge, UnknownToken
@@ -35,6 +36,7 @@ __all__ = [
     "RetentionError",
     "Sampling",
     "SamplingError",
+    "Segment",
     "State",
     "StateMismatch",
     "StateOutOfRange",
@@ -42,5 +44,8 @@ __all__ = [
     "Tokenizer",
     "TooLarge",
     "UnknownToken",
+    "compose",
+    "join",
     "load_model",
+    "read_segment",
 ]
