@@ -77,7 +77,7 @@ class Engine:
         """Queue a request, from any thread; it runs once the engine is started.
 
         Raises at once what makes it impossible: `EmptyPrompt`, `UnknownToken`, `TooLarge` or another `RequestError`; `StateMismatch` for
-        another model's state and `StateNotFinite` for a damaged one; `LookupError` for stop strings without a tokenizer; `Overloaded` when the
+        another model's state and `StateOutOfRange` for a damaged one; `LookupError` for stop strings without a tokenizer; `Overloaded` when the
         queue is full; `EngineClosed` after `close` or a failure of the engine.
         """
         config, stop_ids = self.model.config, request.stop_ids
@@ -104,7 +104,7 @@ class Engine:
             self._wake.notify()
 
     def _run(self) -> None:
-        torch.set_num_threads(self._threads)
+        self.model.use_threads(self._threads)
         try:
             with torch.inference_mode():
                 while True:

@@ -126,6 +126,13 @@ class Model:
         """The tokenizer's fingerprint, or empty without one."""
         return self._tokenizer.fingerprint if self._tokenizer else ""
 
+    def use_threads(self, count: int) -> None:
+        """From now on, passes that this thread makes run on so many threads of the processor."""
+        native.use_threads(count)
+        # What torch does beside the kernels is small. Threads of its own would save little there, and wait for more work, spinning, on the
+        # very cores that the kernels' threads want next.
+        torch.set_num_threads(1 if self._network is not None else count)
+
     def new_state(self) -> State:
         """The memory of a conversation that has consumed nothing."""
         retention, window = shapes_of(self.config)
