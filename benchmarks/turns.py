@@ -137,7 +137,9 @@ class Turns:
             noise = max(abs(edge - 1) for edge in (report.quantile(again, 0.1), report.quantile(again, 0.9)) if edge)
             for turn in size.turns:
                 low, middle, high = quartiles(found[f"turn {turn}"])
-                self._row(f"a token {name}, turn {turn}", middle, "ms", (low, high), note=f"half of them {low:.2f}–{high:.2f}")
+                self._row(
+                    f"a token {name}, {self._place(turn)}", middle, "ms", (low, high), note=f"half of them {low:.2f}–{high:.2f}"
+                )
             for turn in size.turns[1:]:
                 over = [one / other for one, other in zip(found[f"turn {turn}"], found[f"turn {first}"], strict=True)]
                 low, middle, high = quartiles(over)
@@ -150,8 +152,8 @@ class Turns:
             raise SystemExit(f"a state's bytes changed with the turn: {sizes}")
         for turn in size.turns:
             self.rows.add(
-                f"memory, turn {turn}", sizes[turn][0], "bytes", peer="KV cache, 16 bits", peer_value=CACHE_BYTES * self._tokens(turn),
-                note=f"parked {sizes[turn][1]:,}; {self._tokens(turn):,} tokens",
+                f"memory, {self._place(turn)}", sizes[turn][0], "bytes", peer="KV cache, 16 bits",
+                peer_value=CACHE_BYTES * self._tokens(turn), note=f"parked {sizes[turn][1]:,}",
             )  # fmt: skip
 
     def _row(self, name: str, value: float, unit: str, edges: tuple[float, float], **more: Any) -> None:
@@ -172,6 +174,9 @@ class Turns:
     def _tokens(self, turn: int) -> int:
         """Tokens that the conversation holds when this turn begins."""
         return len(self.persona) + sum(len(one.question) + len(one.answer) for one in self.turns[: turn - 1])
+
+    def _place(self, turn: int) -> str:
+        return f"turn {turn} ({self._tokens(turn)} tokens)"
 
     def _written(self, state: State) -> float:
         return 1000 / self.ours.write([state], self.size.write)
@@ -318,8 +323,8 @@ class Turns:
         found = rounds(PEER_ROUNDS, {"ours": partial(self._written, self.states[turn]), "peer": peer})
         low, middle, high = quartiles(found["peer"])
         self.rows.add(
-            f"a token written beside {name}, turn {turn}", report.median(found["ours"]), "ms", peer=name, peer_value=middle,
-            note=f"half of them {low:.2f}–{high:.2f}; {self._tokens(turn):,} tokens",
+            f"a token written beside {name}, {self._place(turn)}", report.median(found["ours"]), "ms", peer=name, peer_value=middle,
+            note=f"half of them {low:.2f}–{high:.2f}",
         )  # fmt: skip
 
 
