@@ -206,3 +206,12 @@ def _give_back_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+# Package and command at once: with it `python -m` runs this module without a warning that `import retnet_core` has read it already.
+__path__: list[str] = []
+
+if __name__ == "__main__":
+    from retnet_core.convert import main
+
+    raise SystemExit(main())

@@ -72,17 +72,23 @@ def load_network(folder: str | Path) -> RetNet:
     another shape, naming them.
     """
     folder = Path(folder)
-    config, _ = read_config(folder)
-    tensors, metadata = read_tensors(folder / WEIGHTS)
-    stored = metadata.get("config")
-    if stored is not None and RetNetConfig.from_json(stored) != config:
-        raise CheckpointError(
-            f"{folder / CONFIG} and {WEIGHTS} beside it belong to different networks; restore the one that was replaced"
-        )
+    config, _ = read_config(folder / CONFIG)
+    tensors = read_weights(folder / WEIGHTS, config)
     try:
         return RetNet.from_state(config, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
+
+
+def read_weights(path: Path, config: RetNetConfig) -> dict[str, Tensor]:
+    """The tensors beside this configuration, mapped and not yet read. Raises `CheckpointError` when they are another network's."""
+    tensors, metadata = read_tensors(path)
+    stored = metadata.get("config")
+    if stored is not None and stored != config.to_json():
+        raise CheckpointError(
+            f"{path} and the {CONFIG} beside it belong to different networks; restore the one that was replaced"
+        )
+    return tensors
 
 
 def write_network(
@@ -102,9 +108,8 @@ def write_network(
     write_json(folder / CONFIG, described)
 
 
-def read_config(folder: Path) -> tuple[RetNetConfig, Origin | None]:
-    """The configuration of a folder, and where its network came from if it was converted. Raises `CheckpointError` when there is none."""
-    path = folder / CONFIG
+def read_config(path: Path) -> tuple[RetNetConfig, Origin | None]:
+    """The configuration in a file, and where its network came from if it was converted. Raises `CheckpointError` when there is none."""
     described = read_json(path)
     if described.get("format") != FORMAT:
         raise CheckpointError(

@@ -1,12 +1,13 @@
 """RetNets of other packages: their configurations and tensor names to ours and back, by renaming, stacking and reshaping only.
 
 Each module has `read(fields, tensors) → (RetNetConfig, tensors of RetNet.state_dict)` and its inverse `write(config, tensors) → (fields, tensors)`;
-no number changes either way. `RetNet.from_state(config, tensors)` makes the network.
+no number changes either way. `RetNet.from_state(config, tensors)` makes the network. `read_parts` is `read` without stacking: each tensor as the
+parts that follow each other in it, so that a file can be written from them without a copy (`retnet_core.convert`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ from retnet_core.config import RetNetConfig
 
 STACKED = ("q", "k", "v", "g")
 """The projections in the order in which `MultiScaleRetention.projection` stacks them."""
+
+Parts = dict[str, list[Tensor]]
+"""Tensors of `RetNet.state_dict`, each as the parts that it is stacked from along its first dimension."""
+
+
+_NAMED = 8
+"""How many names an error tells."""
 
 
 class ForeignError(CheckpointError):
@@ -46,10 +54,31 @@ class Tensors:
         if name in self and not torch.equal(self.take(name, expected.shape), expected):
             raise ForeignError(f"{name} differs from {why}")
 
+    def take_computed(self, name: str, expected: Tensor, why: str) -> None:
+        """As `take_equal`, for a buffer that another machine computed and stored in a type of its own: equal to the type's precision."""
+        if name not in self:
+            return
+        stored = self.take(name, expected.shape)
+        # Two ulps: processors differ in the last bit of a logarithm or a power.
+        precision = 2 * torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0
+        if not torch.allclose(stored.double(), expected.double(), rtol=precision, atol=0.0):
+            raise ForeignError(f"{name} differs from {why}")
+
     def finish(self) -> None:
         """Raise `ForeignError` if a tensor was not taken."""
         if self._left:
-            raise ForeignError(f"the checkpoint has tensors that this RetNet does not know: {', '.join(sorted(self._left))}")
+            raise ForeignError(f"the checkpoint has tensors that this RetNet does not know: {listed(self._left)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for an error's one line: the first few in order, and how many more."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:_NAMED]) + (f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else "")
+
+
+def joined(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """The tensors that these are the parts of; a tensor of one part is taken as it is."""
+    return {name: rows[0] if len(rows) == 1 else torch.cat(list(rows)) for name, rows in parts.items()}
 
 
 def demand(fields: Mapping[str, object], values: Mapping[str, object]) -> None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from retnet_core.config import RetNetConfig
 from retnet_core.foreign import (
     STACKED,
     ForeignError,
+    Parts,
     Tensors,
     configuration,
     demand,
+    joined,
     layer_shapes,
     number_of,
     projection_sizes,
@@ -51,6 +52,22 @@ _NAMES = {
     "feed_forward.up.weight": "mlp.up_proj.weight",
     "feed_forward.down.weight": "mlp.down_proj.weight",
 }
+SETTINGS = (
+    *_ALWAYS,
+    "hidden_size",
+    "expand_k",
+    "expand_v",
+    "hidden_ratio",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_heads",
+    "norm_eps",
+    "elementwise_affine",
+    "fuse_norm",
+    "tie_word_embeddings",
+    "vocab_size",
+)
+"""What is read of fla's configuration; the rest says nothing about the function that the network computes."""
 _FIRST_CONVOLUTION = "model.layers.0.attn.q_conv1d.weight"
 
 
@@ -59,32 +76,39 @@ def read(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetN
 
     Raises `ForeignError` for a setting or tensor that is not supported, missing, left over or of another shape.
     """
+    config, parts = read_parts(fields, tensors)
+    return config, joined(parts)
+
+
+def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetNetConfig, Parts]:
+    """As `read`, without stacking."""
     taps = tensors[_FIRST_CONVOLUTION].shape[-1] if _FIRST_CONVOLUTION in tensors else 0
     config = _config(fields, taps)
     left = Tensors(tensors)
     matrix = (config.vocabulary, config.width)
-    ours = {"embedding.weight": left.take("model.embeddings.weight", matrix)}
+    embedding = left.take("model.embeddings.weight", matrix)
+    ours: Parts = {"embedding.weight": [embedding]}
     if config.tied:
-        left.take_equal("lm_head.weight", ours["embedding.weight"], "the embedding, though tie_word_embeddings is set")
+        left.take_equal("lm_head.weight", embedding, "the embedding, though tie_word_embeddings is set")
     else:
-        ours["head.weight"] = left.take("lm_head.weight", matrix)
-    ours["final_norm.weight"] = left.take("model.norm.weight", (config.width,))
-    shapes, parts = layer_shapes(config), projection_sizes(config)
+        ours["head.weight"] = [left.take("lm_head.weight", matrix)]
+    ours["final_norm.weight"] = [left.take("model.norm.weight", (config.width,))]
+    shapes, sizes = layer_shapes(config), projection_sizes(config)
     for layer in range(config.layers):
         theirs, here = f"model.layers.{layer}", f"layers.{layer}"
         for name, foreign in _NAMES.items():
-            ours[f"{here}.{name}"] = left.take(f"{theirs}.{foreign}", shapes[name])
-        ours[f"{here}.retention.projection.weight"] = torch.cat(
-            [left.take(f"{theirs}.attn.{part}_proj.weight", (size, config.width)) for part, size in parts.items()]
-        )
+            ours[f"{here}.{name}"] = [left.take(f"{theirs}.{foreign}", shapes[name])]
+        ours[f"{here}.retention.projection.weight"] = [
+            left.take(f"{theirs}.attn.{part}_proj.weight", (size, config.width)) for part, size in sizes.items()
+        ]
         if config.head_norm == "shared":
             unfused = f"{theirs}.attn.g_norm.weight"
             name = unfused if unfused in left else f"{theirs}.attn.g_norm_swish_gate.weight"
-            ours[f"{here}.retention.head_norm"] = left.take(name, (config.head_value_dim,))
+            ours[f"{here}.retention.head_norm"] = [left.take(name, (config.head_value_dim,))]
         if taps:
-            ours[f"{here}.retention.convolution"] = torch.cat(
-                [left.take(f"{theirs}.attn.{part}_conv1d.weight", (parts[part], 1, taps)).squeeze(1) for part in STACKED[:3]]
-            )
+            ours[f"{here}.retention.convolution"] = [
+                left.take(f"{theirs}.attn.{part}_conv1d.weight", (sizes[part], 1, taps)).squeeze(1) for part in STACKED[:3]
+            ]
     left.finish()
     return config, ours
 

@@ -15,7 +15,17 @@ import torch
 from torch import Tensor
 
 from retnet_core.config import RetNetConfig
-from retnet_core.foreign import ForeignError, Tensors, configuration, demand, layer_shapes, projection_sizes, size_of
+from retnet_core.foreign import (
+    ForeignError,
+    Parts,
+    Tensors,
+    configuration,
+    demand,
+    joined,
+    layer_shapes,
+    projection_sizes,
+    size_of,
+)
 
 _ALWAYS: dict[str, object] = {
     "decoder_normalize_before": True,
@@ -34,6 +44,27 @@ _OURS: dict[str, object] = {
     "normalisation": "paper",
     "head_norm": "none",
 }
+_SIZES: dict[str, tuple[str | None, ...]] = {
+    "embed_tokens.weight": ("vocab_size", "decoder_embed_dim"),
+    "retnet_rel_pos.decay": ("decoder_retention_heads",),
+    "layers.0.retention.v_proj.weight": ("decoder_value_embed_dim", None),
+    "layers.0.ffn.fc1.weight": ("decoder_ffn_embed_dim", None),
+}
+"""Which setting each dimension of a tensor is."""
+ASSUMED: dict[str, object] = {"activation_fn": "gelu", "layernorm_eps": 1e-6, "no_scale_embedding": True}
+"""torchscale's defaults for what no tensor shows."""
+SETTINGS = (
+    *_ALWAYS,
+    *ASSUMED,
+    "decoder_embed_dim",
+    "decoder_value_embed_dim",
+    "decoder_retention_heads",
+    "decoder_ffn_embed_dim",
+    "decoder_layers",
+    "share_decoder_input_output_embed",
+    "vocab_size",
+)
+"""What is read of torchscale's configuration; the rest says nothing about the function that the network computes."""
 _NAMES = {
     "retention_norm.weight": "retention_layer_norm.weight",
     "retention.output.weight": "retention.out_proj.weight",
@@ -50,29 +81,56 @@ def read(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetN
 
     Raises `ForeignError` for a setting or tensor that is not supported, missing, left over or of another shape.
     """
+    config, parts = read_parts(fields, tensors)
+    return config, joined(parts)
+
+
+def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetNetConfig, Parts]:
+    """As `read`, without stacking."""
     config = _config(fields)
     left = Tensors(tensors)
     # Buffers; a checkpoint whose schedule was changed must not pass for the published one.
-    left.take_equal("retnet_rel_pos.angle", _angle(config), "torchscale's angles of 1 to 1/10,000")
-    left.take_equal("retnet_rel_pos.decay", _decay(config), "torchscale's decays of log(1 − 2^(−5−h))")
+    left.take_computed("retnet_rel_pos.angle", _angle(config), "torchscale's angles of 1 to 1/10,000")
+    left.take_computed("retnet_rel_pos.decay", _decay(config), "torchscale's decays of log(1 − 2^(−5−h))")
     matrix = (config.vocabulary, config.width)
-    ours = {"embedding.weight": left.take("embed_tokens.weight", matrix)}
+    embedding = left.take("embed_tokens.weight", matrix)
+    ours: Parts = {"embedding.weight": [embedding]}
     if config.tied:
-        left.take_equal(
-            "output_projection.weight", ours["embedding.weight"], "the embedding, though share_decoder_input_output_embed is set"
-        )
+        left.take_equal("output_projection.weight", embedding, "the embedding, though share_decoder_input_output_embed is set")
     else:
-        ours["head.weight"] = left.take("output_projection.weight", matrix)
-    ours["final_norm.weight"] = left.take("layer_norm.weight", (config.width,))
-    shapes, parts = layer_shapes(config), projection_sizes(config)
+        ours["head.weight"] = [left.take("output_projection.weight", matrix)]
+    ours["final_norm.weight"] = [left.take("layer_norm.weight", (config.width,))]
+    shapes, sizes = layer_shapes(config), projection_sizes(config)
     for layer in range(config.layers):
         for name, foreign in _NAMES.items():
-            ours[f"layers.{layer}.{name}"] = left.take(f"layers.{layer}.{foreign}", shapes[name])
-        ours[f"layers.{layer}.retention.projection.weight"] = torch.cat(
-            [left.take(f"layers.{layer}.retention.{part}_proj.weight", (size, config.width)) for part, size in parts.items()]
-        )
+            ours[f"layers.{layer}.{name}"] = [left.take(f"layers.{layer}.{foreign}", shapes[name])]
+        ours[f"layers.{layer}.retention.projection.weight"] = [
+            left.take(f"layers.{layer}.retention.{part}_proj.weight", (size, config.width)) for part, size in sizes.items()
+        ]
     left.finish()
     return config, ours
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The settings that a decoder's tensors tell by themselves: its sizes, and whether its output projection is the embedding.
+
+    torchscale stores no configuration with its weights. What no tensor shows (activation, eps, embedding scale) is not in it.
+    """
+    found: dict[str, Any] = {}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, settings in _SIZES.items():
+        for setting, size in zip(settings, shapes.get(name, ()), strict=False):
+            if setting:
+                found[setting] = size
+    layers = {int(number) for number in (name.split(".")[1] for name in shapes if name.startswith("layers.")) if number.isdigit()}
+    if layers:
+        found["decoder_layers"] = len(layers)
+    if "embed_tokens.weight" in tensors:
+        head = tensors.get("output_projection.weight")
+        found["share_decoder_input_output_embed"] = head is None or (
+            head.shape == tensors["embed_tokens.weight"].shape and torch.equal(head, tensors["embed_tokens.weight"])
+        )
+    return found
 
 
 def write(config: RetNetConfig, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -80,8 +138,13 @@ def write(config: RetNetConfig, tensors: Mapping[str, Tensor]) -> tuple[dict[str
     fields = _fields(config)
     left = Tensors(tensors)
     matrix = (config.vocabulary, config.width)
-    foreign = {"retnet_rel_pos.angle": _angle(config), "retnet_rel_pos.decay": _decay(config)}
-    foreign["embed_tokens.weight"] = left.take("embedding.weight", matrix)
+    embedding = left.take("embedding.weight", matrix)
+    # Buffers take the weights' type, as they do when a decoder is turned into it whole.
+    foreign = {
+        "retnet_rel_pos.angle": _angle(config).to(embedding.dtype),
+        "retnet_rel_pos.decay": _decay(config).to(embedding.dtype),
+    }
+    foreign["embed_tokens.weight"] = embedding
     foreign["output_projection.weight"] = foreign["embed_tokens.weight"] if config.tied else left.take("head.weight", matrix)
     foreign["layer_norm.weight"] = left.take("final_norm.weight", (config.width,))
     shapes, parts = layer_shapes(config), projection_sizes(config)
@@ -109,10 +172,10 @@ def _config(fields: Mapping[str, Any]) -> RetNetConfig:
         value_dim=values // heads,
         feed_forward=size_of(fields, "decoder_ffn_embed_dim"),
         vocabulary=size_of(fields, "vocab_size"),
-        norm_eps=float(fields.get("layernorm_eps", 1e-6)),
-        feed_forward_activation=fields.get("activation_fn", "gelu"),
+        norm_eps=float(fields.get("layernorm_eps", ASSUMED["layernorm_eps"])),
+        feed_forward_activation=fields.get("activation_fn", ASSUMED["activation_fn"]),
         tied=bool(fields.get("share_decoder_input_output_embed", False)),
-        embedding_scale=1.0 if fields.get("no_scale_embedding", True) else math.sqrt(width),
+        embedding_scale=1.0 if fields.get("no_scale_embedding", ASSUMED["no_scale_embedding"]) else math.sqrt(width),
         **_OURS,
     )
 
