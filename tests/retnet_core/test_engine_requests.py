@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from retnet_core import Engine, EngineClosed, Model, Request, Result, Sampling, State, Token
 from retnet_core.model import Span
+from retnet_core.sequence import StopStrings
 from tests.retnet_core.tiny import assert_close, grounded_prompt, tiny_model
 
 MODEL = tiny_model()
@@ -179,6 +180,29 @@ def test_a_stop_string_ends_the_answer_with_the_token_that_completes_it(
     assert result.ids == whole.ids[:wanted]
     assert result.finish == ("length" if wanted == 30 and not any(stop in text for stop in stops) else "stop")
     assert_consumed(result.state, [*plain.ids, *result.ids])
+
+
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, max_size=30)
+
+
+@given(text=texts, stops=st.lists(st.text(characters, min_size=1, max_size=4), min_size=1, max_size=4), data=st.data())
+def test_a_stop_string_is_noticed_with_the_token_that_completes_it(text: str, stops: list[str], data: st.DataObject) -> None:
+    """Of any Unicode, however it is cut into tokens: here a character is up to four of them, and stops begin and end inside the text."""
+    if text:
+        start = data.draw(st.integers(0, len(text) - 1))
+        stops.append(text[start : data.draw(st.integers(start + 1, len(text)))])
+    tokenizer = MODEL.tokenizer
+    tokens = tokenizer.encode(text)
+    watch = StopStrings(tuple(stops), tokenizer)
+    noticed = next((count for count, token in enumerate(tokens, 1) if watch.completed_by(token)), None)
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    if not ends:
+        assert noticed is None
+    else:
+        # The first token with which the text is there in whole characters.
+        whole = (tokenizer.decode(tokens[:count]) for count in range(len(tokens) + 1))
+        assert noticed == next(count for count, part in enumerate(whole) if part.startswith(text[: min(ends)]))
 
 
 def test_the_callers_list_may_change_after_it_is_submitted(engine: Engine) -> None:
