@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("speed", help="seconds of a step of each model of a comparison")
     _add_run(speed)
     speed.add_argument("--only", choices=comparison.NAMES)
+    speed.add_argument("--json", action="store_true", help="one line: seconds by name")
     speed.set_defaults(command=_speed)
 
     evaluate = commands.add_parser("evaluate", help="evaluate the last checkpoint of each model of a comparison again")
@@ -131,7 +132,11 @@ def _speed(given: argparse.Namespace) -> None:
     config = TrainingConfig.read(given.config, given.changes)
     names = comparison.NAMES if given.only is None else (given.only,)
     tokens = config.training.batch * config.data.context
-    for name, seconds in comparison.speeds(names, config, Processes.join(given.device)).items():
+    measured = comparison.speeds(names, config, Processes.join(given.device))
+    if given.json:
+        print(json.dumps(measured))
+        return
+    for name, seconds in measured.items():
         print(f"{name}: {seconds:.3f} s a step, {tokens / seconds:,.0f} tokens/s", flush=True)
 
 

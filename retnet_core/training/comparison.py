@@ -21,7 +21,7 @@ from retnet_core.config import RetNetConfig
 from retnet_core.training.checkpoints import ResumeError, checkpoints, load_weights
 from retnet_core.training.configuration import ConfigurationError, ModelConfig, TrainingConfig
 from retnet_core.training.data import TokenFile, Windows
-from retnet_core.training.evaluation import by_position, by_repetition, held_out_losses
+from retnet_core.training.evaluation import by_position, by_repetition, held_out_losses, uncompiled
 from retnet_core.training.loop import Ending, Trainer, read_log
 from retnet_core.training.objective import Objective, allow_tensor_cores, build, parameters
 from retnet_core.training.processes import Processes
@@ -33,6 +33,8 @@ NAMES = ("transformer", "fixed", "gated", "gated-conv")
 EVALUATION = "evaluation.json"
 _MULTIPLE = 8
 """Feed-forward widths are multiples of it: tensor cores want that in bf16."""
+_PASSAGES = 128
+"""Held-out windows whose beginnings are read again."""
 _PROBED = 4096
 """Ids that key–value lists are drawn from: the most frequent of the file, so that every model knows them."""
 
@@ -139,6 +141,9 @@ def evaluate(objective: Objective, config: TrainingConfig) -> dict[str, Any]:
     # The first million ids are enough to tell which are frequent.
     counted = np.bincount(np.asarray(file.ids[:1_000_000]), minlength=config.model.vocabulary)
     frequent = [int(number) for number in np.argsort(-counted, kind="stable")[:_PROBED] if counted[number]]
+    with uncompiled():
+        passages = repeated_passages(objective, windows.held_out(_PASSAGES), batch=batch)
+        pairs = key_values(objective, frequent, batch=batch)
     return {
         "parameters": parameters(objective.network),
         "held_out_tokens": losses.numel(),
@@ -146,8 +151,8 @@ def evaluate(objective: Objective, config: TrainingConfig) -> dict[str, Any]:
         "standard_error": float(losses.double().mean(1).std() / len(losses) ** 0.5),
         "by_position": [asdict(one) for one in by_position(losses)],
         "by_repetition": [asdict(one) for one in by_repetition(held_out, losses)],
-        "repeated_passages": [asdict(one) for one in repeated_passages(objective, held_out, batch=batch)],
-        "key_values": [asdict(one) for one in key_values(objective, frequent, batch=batch)],
+        "repeated_passages": [asdict(one) for one in passages],
+        "key_values": [asdict(one) for one in pairs],
     }
 
 

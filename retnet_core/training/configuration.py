@@ -84,7 +84,7 @@ class Training:
 class Output:
     """What is written, and how often, in steps."""
 
-    folder: Path
+    folder: Path = Path("run")
     """Gets `configuration.toml`, `log.jsonl`, the checkpoints and at the end the `evaluation.json`."""
     log_every: int = 10
     evaluate_every: int = 200
@@ -113,7 +113,7 @@ class TrainingConfig:
     data: Data
     optimiser: Optimiser
     training: Training
-    output: Output = field(default_factory=lambda: Output(Path("run")))
+    output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         self._demand("data.context", self.data.context >= 2, "at least 2")

@@ -92,12 +92,16 @@ def write_tokens(texts: Sequence[Path], out: Path, *, bytewise: bool = False, se
     vocabulary = _vocabulary(bytewise)
     digest, tokens = hashlib.sha256(), 0
     partial = out.with_suffix(".partial")
-    with partial.open("wb") as file:
-        for ids in _encoded(paths, bytewise, processes):
-            written = np.asarray([*ids, vocabulary.end], dtype=_TYPE).tobytes()
-            file.write(written)
-            digest.update(written)
-            tokens += len(ids) + 1
+    try:
+        with partial.open("wb") as file:
+            for ids in _encoded(paths, bytewise, processes):
+                written = np.asarray([*ids, vocabulary.end], dtype=_TYPE).tobytes()
+                file.write(written)
+                digest.update(written)
+                tokens += len(ids) + 1
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     description = Description(tokens, len(paths), vocabulary.name, vocabulary.size, digest.hexdigest())
     partial.replace(out)
     out.with_suffix(".json").write_text(json.dumps(asdict(description), indent=2) + "\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,11 +23,11 @@ DISTANCES = (1, 32, 128, 512, 2048)
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The mean loss, in nats, of those of the ids that something is true for, and how many they are."""
+    """The mean loss, in nats, of those of the ids that something is true for (None: of none), and how many they are."""
 
     name: str
     ids: int
-    loss: float
+    loss: float | None
 
 
 @torch.no_grad()
@@ -33,7 +35,13 @@ def held_out_losses(objective: Objective, windows: Windows, config: TrainingConf
     """The loss of every id of `count` held-out windows (None: all), fp32 on the CPU, `[windows, context]`."""
     device = next(objective.parameters()).device
     parts = windows.held_out(count).split(config.training.micro_batch)
-    return torch.cat([objective.losses(part.to(device)).float().cpu() for part in parts])
+    with uncompiled():
+        return torch.cat([objective.losses(part.to(device)).float().cpu() for part in parts])
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Evaluations have many shapes, and compiling for each would take longer than they do."""
+    return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))
 
 
 def by_position(losses: Tensor, parts: int = POSITIONS) -> list[Slice]:
@@ -62,4 +70,4 @@ def by_repetition(windows: Tensor, losses: Tensor, distances: Sequence[int] = DI
 
 
 def _slice(name: str, losses: Tensor) -> Slice:
-    return Slice(name, losses.numel(), float(losses.double().mean()) if losses.numel() else float("nan"))
+    return Slice(name, losses.numel(), float(losses.double().mean()) if losses.numel() else None)

@@ -74,7 +74,11 @@ def _whole(evaluated: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _sliced(title: str, slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     rows = [f"{one['name']} ({one['ids']:,})" for one in _any(slices)]
-    return _table(title, slices, rows, lambda name, row: f"{slices[name][row]['loss']:.3f}")
+    return _table(title, slices, rows, lambda name, row: _shown(slices[name][row]["loss"]))
+
+
+def _shown(loss: float | None) -> str:
+    return "–" if loss is None else f"{loss:.3f}"
 
 
 def _any(evaluated: Mapping[str, Any]) -> Any:
