@@ -48,6 +48,8 @@ class Engine:
         threads: int = 2,
         memory_limit: int | None = None,
     ) -> None:
+        if threads < 1 or (memory_limit is not None and memory_limit < 1):
+            raise ValueError(f"threads and memory_limit must be at least 1, not {threads} and {memory_limit}")
         self.model = model
         self.memory_limit = machine_memory() // 2 if memory_limit is None else memory_limit
         self._scheduler: Scheduler[Sequence] = Scheduler(slots, prefill_chunk, queue_limit, self.memory_limit)

@@ -82,7 +82,8 @@ class Sampler:
         self.sampling, self.logprobs = sampling, logprobs
         self.counts: dict[int, int] = {}
         """How often this answer has each of its tokens."""
-        self.penalised = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
+        self.penalties = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        self.penalised = self.penalties != (1, 0, 0)
         # Of its own: the caller may go on changing its mapping.
         self.bias = torch.tensor(list(sampling.logit_bias.values()), dtype=torch.float32)
         self.biased = torch.tensor(list(sampling.logit_bias), dtype=torch.int64)
@@ -148,23 +149,20 @@ def _reported(token: int, logprobs: Tensor, count: int) -> Choice:
 
 def _penalise_(logits: Tensor, samplers: Sequence[Sampler]) -> None:
     """Change the logits of the tokens that each row's answer already has, in place."""
-    rows: list[int] = []
-    tokens: list[int] = []
-    values: list[tuple[float, float]] = []
-    for row, sampler in enumerate(samplers):
-        if sampler.penalised and sampler.counts:
-            sampling = sampler.sampling
-            rows += [row] * len(sampler.counts)
-            tokens += sampler.counts
-            values += [
-                (sampling.repetition_penalty, sampling.frequency_penalty * count + sampling.presence_penalty)
-                for count in sampler.counts.values()
-            ]
-    if rows:
-        places = torch.tensor((rows, tokens), device=logits.device).unbind()
-        factor, less = torch.tensor(values, dtype=logits.dtype, device=logits.device).unbind(-1)
-        before = logits[places]
-        logits[places] = torch.where(before > 0, before / factor, before * factor) - less
+    penalised = [(row, sampler) for row, sampler in enumerate(samplers) if sampler.penalised and sampler.counts]
+    if not penalised:
+        return
+    device = logits.device
+    tokens = [token for _, sampler in penalised for token in sampler.counts]
+    times = [count for _, sampler in penalised for count in sampler.counts.values()]
+    each = torch.tensor([len(sampler.counts) for _, sampler in penalised], device=device)
+    rows = torch.tensor([row for row, _ in penalised], device=device).repeat_interleave(each)
+    places = rows, torch.tensor(tokens, device=device)
+    penalties = torch.tensor([sampler.penalties for _, sampler in penalised], dtype=logits.dtype, device=device)
+    factor, frequency, presence = penalties.repeat_interleave(each, 0).unbind(-1)
+    before = logits[places]
+    less = frequency * torch.tensor(times, dtype=logits.dtype, device=device) + presence
+    logits[places] = torch.where(before > 0, before / factor, before * factor) - less
 
 
 def _bias_(logits: Tensor, samplers: Sequence[Sampler]) -> None:

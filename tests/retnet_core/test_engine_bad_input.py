@@ -174,6 +174,12 @@ def test_the_memory_of_the_machine_is_known() -> None:
     assert Engine(MODEL).memory_limit == machine_memory() // 2
 
 
+@pytest.mark.parametrize("sizes", [{"slots": 0}, {"prefill_chunk": 0}, {"queue_limit": -1}, {"threads": 0}, {"memory_limit": 0}])
+def test_an_engine_of_impossible_size_is_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        Engine(MODEL, **sizes)
+
+
 def good_requests() -> list[Request]:
     return [
         Request(
