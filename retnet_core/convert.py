@@ -4,6 +4,8 @@
     python -m retnet_core.checkpoint convert hub-folder our-folder --check
     python -m retnet_core.checkpoint convert our-folder their-folder --to fla
 
+The command line has `show` as well, which is in `retnet_core.footprint`.
+
 `retnet_core.network_files.load_network("our-folder")` makes the network.
 """
 
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from retnet_core.checkpoint import CheckpointError
+from retnet_core.footprint import add_show
 from retnet_core.foreign import ForeignError, Parts, joined
 from retnet_core.foreign.files import FLA, KINDS, RETORT, TORCHSCALE, Checkpoint, read_checkpoint, write_checkpoint
 from retnet_core.network import Form, RetNet
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        return _convert(given)
+        return given.run(given)
     except (CheckpointError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return REFUSED
@@ -87,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="read TARGET again, compare every weight, and run it in all three forms"
     )
     convert.add_argument("--force", action="store_true", help="write over what is in TARGET")
+    convert.set_defaults(run=_convert)
+    add_show(commands)
     return parser
 
 

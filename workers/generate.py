@@ -33,6 +33,7 @@ from app.db.lookups import Claim
 from app.db.session import Database
 from app.log import configure
 from retnet_core import Engine, Model, load_model
+from retnet_core.footprint import Footprint
 from workers.answer import rpc
 from workers.answer.claim import hand_back, release_overtaken
 from workers.answer.pipeline import answer_claim
@@ -251,7 +252,9 @@ async def serve(chosen: Settings) -> None:
     await services.vectors.encode(["warm up"])
     await services.prefixes.get(model.tokenizer.encode("<|im_start|>system\n"))
     _step_back()
-    log.info("models_loaded", seconds=round(time.monotonic() - begun, 1), model=model.fingerprint[:12])
+    log.info(
+        "models_loaded", seconds=round(time.monotonic() - begun, 1), model=model.fingerprint[:12], **Footprint.of(model).fields()
+    )
     generator = Generator(services, blocking)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
