@@ -19,6 +19,8 @@ from retnet_core.errors import NotFinite, NothingAllowed, RequestError, Sampling
 _NO_BIAS: Mapping[int, float] = MappingProxyType({})
 _BLOCK = 256
 """Logits whose largest is found at once; of 49,152 that makes 192 blocks."""
+_COLDEST = 1e-6
+"""Temperature up to which the most probable token is taken: of two logits that differ in fp32 none has a chance against the other."""
 _CANDIDATES = 1024
 """Most probable tokens that a nucleus is first looked for in: sorting all of them takes 30 times as long, and few nuclei are larger."""
 
@@ -105,7 +107,8 @@ class Sampler:
                 self._generator.seed()
             else:
                 self._generator.manual_seed(sampling.seed)
-        kept, ids = truncate(logits / sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+        # From the largest, so that nothing overflows however cold it is.
+        kept, ids = truncate((logits - logits.max()) / sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
         # The inverse of the distribution function: one random number a token, and a tenth of the time of torch's multinomial.
         below = kept.softmax(-1).double().cumsum(-1)
         point = float(torch.rand((), dtype=torch.float64, generator=self._generator)) * float(below[-1])
@@ -133,7 +136,7 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[Choice | Request
                 else NotFinite(f"no token can be chosen: the model's logit of token {ids[row]} is {best[row]}; expected a number")
             )
             continue
-        token = sampler.draw(logits[row]) if sampler.sampling.temperature else ids[row]
+        token = sampler.draw(logits[row]) if sampler.sampling.temperature > _COLDEST else ids[row]
         sampler.counts[token] = sampler.counts.get(token, 0) + 1
         chosen.append(_reported(token, logprobs[row], sampler.logprobs) if sampler.logprobs is not None else Choice(token))
     return chosen

@@ -86,6 +86,16 @@ def test_draws_follow_the_probabilities() -> None:
     assert (counts - logits.exp()).abs().max() < 0.04
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-7, 2e-6, 1e-3, 1e30])
+@pytest.mark.parametrize("more", [{}, {"top_p": 1e-9}, {"top_p": 0.9, "min_p": 1.0}, {"top_k": 1}])
+def test_however_cold_or_hot_a_token_is_drawn(temperature: float, more: dict[str, Any]) -> None:
+    logits = torch.tensor([3e4, -3e38, 3.1e4, -math.inf, 3.1e4 - 0.01])
+    chosen = {Sampler(Sampling(temperature=temperature, seed=seed, **more)).choose(logits).id for seed in range(20)}
+    assert chosen <= {0, 1, 2, 4}
+    if temperature < 1e-3 or more:
+        assert chosen == {2}
+
+
 def test_a_higher_temperature_draws_the_best_less_often() -> None:
     logits = torch.tensor([2.0, 0.0, 0.0, 0.0])
     shares = []
