@@ -32,7 +32,7 @@ NAMES = ("transformer", "fixed", "gated", "gated-conv")
 """Attention; the paper's fixed decays; decays from the input; these and short convolutions, the kind that is shipped."""
 EVALUATION = "evaluation.json"
 _MULTIPLE = 8
-"""Feed-forward widths are multiples of it: tensor cores want that in bf16."""
+"""Feed-forward widths are multiples of it, since tensor cores want that in bf16, unless a network is so small that it would miss the size."""
 _PASSAGES = 128
 """Held-out windows whose beginnings are read again."""
 _PROBED = 4096
@@ -40,14 +40,16 @@ _PROBED = 4096
 
 
 def model_of(name: str, sizes: RetNetConfig) -> ModelConfig:
-    """The model of that name with as many parameters as the largest, to within a feed-forward width of 8. Raises `ConfigurationError`."""
+    """The model of that name with as many parameters as the largest, to within half a per cent. Raises `ConfigurationError`."""
     if name not in NAMES:
         raise ConfigurationError(f"{name!r} is none of {', '.join(NAMES)}")
     kinds = {one: _kind(one, sizes) for one in NAMES}
     largest = max(_size(kind) for kind in kinds.values())
     widened = kinds[name]
-    missing = (largest - _size(widened)) / (3 * sizes.width * sizes.layers)
-    return replace(widened, feed_forward=round((sizes.feed_forward + missing) / _MULTIPLE) * _MULTIPLE)
+    channel = 3 * sizes.width * sizes.layers
+    multiple = _MULTIPLE if _MULTIPLE * channel < 0.005 * largest else 1
+    wanted = sizes.feed_forward + (largest - _size(widened)) / channel
+    return replace(widened, feed_forward=round(wanted / multiple) * multiple)
 
 
 def _kind(name: str, sizes: RetNetConfig) -> ModelConfig:

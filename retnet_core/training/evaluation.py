@@ -59,7 +59,7 @@ def by_repetition(windows: Tensor, losses: Tensor, distances: Sequence[int] = DI
     back = torch.zeros_like(losses, dtype=torch.int64)
     for row, ids in enumerate(windows.tolist()):
         last: dict[tuple[int, int], int] = {}
-        for place in range(1, len(ids) - 1):
+        for place in range(len(ids) - 1):
             pair = ids[place], ids[place + 1]
             back[row, place] = place - last.get(pair, place)
             last[pair] = place
