@@ -26,13 +26,11 @@ from torch import Tensor
 from retnet_core.checkpoint import CheckpointError
 from retnet_core.footprint import add_show
 from retnet_core.foreign import ForeignError, Parts, joined
-from retnet_core.foreign.files import FLA, KINDS, RETORT, TORCHSCALE, Checkpoint, read_checkpoint, write_checkpoint
+from retnet_core.foreign.files import FLA, KINDS, PICKLE, RETORT, TORCHSCALE, Checkpoint, read_checkpoint, write_checkpoint
 from retnet_core.network import Form, RetNet
 from retnet_core.network_files import CONFIG, WEIGHTS
 
 DONE, REFUSED, USAGE, DIFFERENT = 0, 1, 2, 3
-_OURS = (CONFIG, WEIGHTS, "model.pt")
-"""What a conversion writes, and with --force replaces."""
 _CHECK_LENGTH = 67
 """Ids that the three forms are compared on: more than a chunk, and no multiple of one."""
 _FORMS: tuple[Form, ...] = ("chunkwise", "recurrent")
@@ -104,22 +102,28 @@ def _convert(given: argparse.Namespace) -> int:
         raise ForeignError(f"{given.source} is {kind}'s already{hint}")
     if given.pt and kind != TORCHSCALE:
         raise ForeignError(f"--pt is for --to {TORCHSCALE}; this writes {kind}'s")
-    _make_room(given.source, given.target, given.force)
+    _may_write(given.source, given.target, given.force)
     for name, value in source.assumed.items():
         print(f"  {name} = {value!r} is taken from {source.kind}'s defaults; --set {name}=… if it was another")
     tensors = sum(len(rows) for rows in source.parts.values())
     parameters = sum(part.numel() for rows in source.parts.values() for part in rows)
     size = sum(part.numel() * part.element_size() for rows in source.parts.values() for part in rows)
     write_checkpoint(source, given.target, kind, pickle=given.pt, wrote=_Progress(size))
+    # An earlier conversion's weights of the other type would be taken for these.
+    (given.target / (WEIGHTS if given.pt else PICKLE)).unlink(missing_ok=True)
     config = source.config
     print(f"{source.kind} → {kind}: {given.target}")
     print(
-        f"  {config.layers} layers, width {config.width}, {config.heads} heads with keys of {config.head_dim} and values of "
+        f"  {_counted(config.layers, 'layer')}, width {config.width}, {_counted(config.heads, 'head')} with keys of {config.head_dim} and values of "
         f"{config.head_value_dim}, feed-forward {config.feed_forward}, vocabulary {config.vocabulary}"
         + (f", convolutions over {config.conv_width}" if config.conv_width else "")
     )
     print(f"  {parameters:,} parameters in {tensors} tensors, {size:,} bytes, {time.perf_counter() - started:.1f} s")
     return _check(source, given.target, kind) if given.check else DONE
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _settings(given: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _make_room(source: Path, target: Path, force: bool) -> None:
+def _may_write(source: Path, target: Path, force: bool) -> None:
     """Refuse to write over anything unless told to, and never over what is being read."""
     if target.is_file():
         raise ForeignError(f"{target} is a file; name a folder to write")
@@ -148,8 +152,6 @@ def _make_room(source: Path, target: Path, force: bool) -> None:
         raise ForeignError(f"{target} is where {source} is read from; name another folder")
     if not force:
         raise ForeignError(f"{target} exists and is not empty; name another folder, or write over it with --force")
-    for name in _OURS:
-        (target / name).unlink(missing_ok=True)
 
 
 class _Progress:

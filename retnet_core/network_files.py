@@ -121,8 +121,16 @@ def read_config(path: Path) -> tuple[RetNetConfig, Origin | None]:
         config = RetNetConfig.from_json(json.dumps(described.get("network")))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    origin = described.get("origin")
-    return config, None if origin is None else Origin(origin["kind"], origin["fields"], origin.get("prefix", ""))
+    return config, _origin(path, described.get("origin"))
+
+
+def _origin(path: Path, told: Any) -> Origin | None:
+    if told is None:
+        return None
+    kinds = {"kind": str, "fields": dict, "prefix": str}
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
+        raise CheckpointError(f"{path}: the origin is {told!r}; expected a kind, its fields and a prefix")
+    return Origin(**{name: told[name] for name in kinds})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -158,7 +166,7 @@ def write_tensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             for part in parts[name]:
-                data = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+                data = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
                 file.write(data)
                 if wrote is not None:
                     wrote(data.nbytes)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from retnet_core.config import RetNetConfig
-from retnet_core.foreign import ForeignError, Parts, fla, listed, torchscale
+from retnet_core.foreign import ForeignError, Parts, fla, joined, listed, torchscale
 from retnet_core.network_files import (
     CONFIG,
     FORMAT,
@@ -36,10 +36,13 @@ from retnet_core.network_files import (
 RETORT, TORCHSCALE, FLA = "retort", "torchscale", "fla"
 KINDS = (RETORT, TORCHSCALE, FLA)
 PICKLES = (".pt", ".pth", ".bin")
+PICKLE = "model.pt"
 INDEX = "model.safetensors.index.json"
 _EMBEDDING = {FLA: "model.embeddings.weight", TORCHSCALE: "embed_tokens.weight"}
 """The tensor whose name tells the package; what stands before it is the prefix of all."""
 _SETTINGS_READ = {FLA: fla.SETTINGS, TORCHSCALE: torchscale.SETTINGS}
+_NAMES_OF_CLASS: dict[str, dict[str, Any]] = {FLA: {"architectures": ["RetNetForCausalLM"]}, TORCHSCALE: {}}
+"""What transformers' `AutoModelForCausalLM` wants to know."""
 _NESTED = ("model", "state_dict", "module")
 """Where a training run's checkpoint keeps its weights."""
 _SETTINGS = ("args", "cfg", "config")
@@ -116,8 +119,7 @@ def write_checkpoint(
     if kind == RETORT:
         return write_network(folder, checkpoint.config, checkpoint.parts, checkpoint.origin, wrote)
     origin = checkpoint.origin if checkpoint.origin is not None and checkpoint.origin.kind == kind else Origin(kind, {})
-    # Written out of the parts without stacking them: each package's tensors are the parts of ours.
-    whole = {name: rows[0] if len(rows) == 1 else torch.cat(rows) for name, rows in checkpoint.parts.items()}
+    whole = joined(checkpoint.parts)
     if kind == FLA:
         fields, tensors = fla.write(checkpoint.config, whole, fuse_norm=bool(origin.fields.get("fuse_norm", True)))
         if checkpoint.config.tied:
@@ -128,10 +130,10 @@ def write_checkpoint(
     named = {origin.prefix + name: tensor for name, tensor in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     if pickle:
-        _write_pickle(folder / "model.pt", named)
+        _write_pickle(folder / PICKLE, named)
     else:
         write_tensors(folder / WEIGHTS, {name: [tensor] for name, tensor in named.items()}, {"format": "pt"}, wrote)
-    write_json(folder / CONFIG, {**origin.fields, **fields})
+    write_json(folder / CONFIG, {**_NAMES_OF_CLASS[kind], **origin.fields, **fields})
 
 
 def _write_pickle(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from retnet_core import convert
 from retnet_core.foreign import ForeignError
 from retnet_core.foreign.files import read_checkpoint
-from retnet_core.network_files import load_network
+from retnet_core.network import RetNet
+from retnet_core.network_files import load_network, save_network
 
 FIXTURES = Path(__file__).with_name("foreign")
 ROOT = Path(__file__).parents[2]
@@ -124,9 +125,33 @@ def test_a_target_that_holds_something_is_kept_unless_forced(
     assert convert.main(["convert", str(fla), str(target), "--force"]) == convert.DONE
     assert load_network(target).config.heads == 2 and (target / "notes").read_text() == "mine too"
     capfd.readouterr()
+    assert "is not supported" in refused(capfd, FIXTURES / "torchscale", target, "--to", "fla", "--force")
+    assert load_network(target).config.heads == 2
     assert "is where" in refused(capfd, fla, fla, "--force")
     assert "is a file" in refused(capfd, fla, target / "notes", "--force")
     assert sorted(path.name for path in fla.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_an_earlier_conversions_other_file_does_not_stay_beside_the_new_one(torchscale: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    assert convert.main(["convert", str(torchscale), str(ours)]) == convert.DONE
+    for options, weights in (([], "model.safetensors"), (["--pt"], "model.pt"), ([], "model.safetensors")):
+        assert convert.main(["convert", str(ours), str(theirs), "--force", "--check", *options]) == convert.DONE
+        assert sorted(path.name for path in theirs.iterdir()) == ["config.json", weights]
+
+
+@pytest.mark.parametrize("name", ["torchscale", "fla-conv"])
+def test_a_network_that_was_never_theirs_becomes_theirs(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    kind = name.partition("-")[0]
+    network = RetNet(read_checkpoint(FIXTURES / name).config)
+    save_network(network, tmp_path / "ours")
+    assert "is retort's already; name what it is to be with --to torchscale or --to fla" in refused(
+        capfd, tmp_path / "ours", tmp_path / "theirs"
+    )
+    assert convert.main(["convert", str(tmp_path / "ours"), str(tmp_path / "theirs"), "--to", kind, "--check"]) == convert.DONE
+    assert convert.main(["convert", str(tmp_path / "theirs"), str(tmp_path / "again")]) == convert.DONE
+    again = load_network(tmp_path / "again").state_dict()
+    assert all(torch.equal(again[key], tensor) for key, tensor in network.state_dict().items())
 
 
 def test_what_cannot_be_expressed_is_named_before_anything_is_written(

@@ -132,6 +132,10 @@ def test_a_weights_file_of_another_network_is_noticed_even_when_its_shapes_fit(f
         ('{"format": "retnet_core", "version": 1, "network": {"depth": 3}}', "a configuration has no depth"),
         ('{"format": "retnet_core", "version": 1, "network": {"layers": 0}}', "layers must be at least 1, not 0"),
         ('{"format": "retnet_core", "version": 1, "network": {"layers": "two"}}', r"config\.json: "),
+        (
+            f'{{"format": "retnet_core", "version": 1, "network": {SMALL.to_json()}, "origin": {{"kind": "fla"}}}}',
+            "expected a kind",
+        ),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_named(folder: Path, text: str | None, words: str) -> None:
