@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retnet_core import CheckpointError, Model, load_model
-from retnet_core.checkpoint import pack_layer
+from retnet_core.checkpoint import TiedLookup, pack_layer
 from retnet_core.config import RetNetConfig
+from retnet_core.delta import layer_shapes
 from retnet_core.lanes import Lanes
+from retnet_core.model import Span
+from retnet_core.quantize import BFloat16Linear, Float32Linear, pack
+from tests.retnet_core.checkpoints import CONFIG
 from tests.retnet_core.tiny import assert_close, grounded_prompt, tiny_model
 
 TINY = tiny_model()
+TINY_STATE = tiny_model(1, layers=2).read([5, 6])[1]
 ids_of = st.lists(st.integers(0, TINY.config.vocabulary - 1), min_size=1, max_size=90)
 
 SHOP = [
@@ -48,6 +51,39 @@ def test_reading_may_stop_and_go_on_anywhere(ids: list[int], data: st.DataObject
     assert between.tokens == place and final.tokens == len(ids)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_pass_runs_wholly_on_the_device_of_the_weights(precision: str) -> None:
+    """On torch's `meta` device, which has shapes but no values, and refuses to be mixed with the host as a GPU does. Counts stay on the host."""
+    meta = torch.device("meta")
+    layers = [
+        pack_layer({name: -torch.rand(shape) for name, shape in layer_shapes(CONFIG).items()}, CONFIG, precision, device=meta)
+        for _ in range(CONFIG.layers)
+    ]
+    head = pack(torch.rand(CONFIG.vocabulary, CONFIG.width, device=meta), precision)
+    assert isinstance(head, Float32Linear | BFloat16Linear)
+    norm = torch.ones(CONFIG.width, device=meta)
+    model = Model(CONFIG, layers, TiedLookup(head.weight), norm, head, fingerprint="meta", precision=precision)
+    assert model.device == meta and model.kernels == "torch"
+    writing, reading = Lanes(CONFIG, 4, meta), Lanes(CONFIG, 1, meta)
+    hidden = model.forward(torch.tensor([1, 2, *range(70)]), writing, 2, [Span(reading, 0, 70)])
+    assert hidden.device == meta
+    logits = model.logits(hidden)
+    assert logits.device == meta and logits.dtype == torch.float32 and logits.shape == (72, CONFIG.vocabulary)
+    assert writing.tokens.tolist() == [1, 1, 0, 0] and reading.tokens.tolist() == [70]
+    reading.write(0, TINY_STATE)
+    writing.copy(reading, 0, 3)
+    assert writing.tokens.tolist()[3] == TINY_STATE.tokens == 2
+    with pytest.raises(ValueError, match="'int8' is not available on meta; choose from float32, bfloat16"):
+        pack(torch.ones(64, 64, device=meta), "int8")
+
+
+def test_bfloat16_weights_stay_near_float32_ones() -> None:
+    ids = list(range(3, 100))
+    exact, near = (tiny_model(precision=precision).read(ids)[0].log_softmax(-1) for precision in ("float32", "bfloat16"))
+    assert float((exact.exp() * (exact - near)).sum(-1).mean()) < 2e-3
+    assert float((exact.argmax(-1) == near.argmax(-1)).float().mean()) > 0.9
+
+
 def test_later_ids_do_not_change_earlier_logits() -> None:
     assert_close(TINY.read([5, 6, 7, 8])[0][:2], TINY.read([5, 6, 99, 3])[0][:2], 1e-6)
 
@@ -76,13 +112,13 @@ def test_positions_far_out_turn_as_precisely_as_near_ones() -> None:
 
 def test_a_layer_that_does_not_fit_is_refused_by_name() -> None:
     config = RetNetConfig(layers=1, width=8, heads=1, head_dim=4, feed_forward=8, vocabulary=8)
-    with pytest.raises(CheckpointError, match="retention_norm has the shape"):
+    with pytest.raises(CheckpointError, match=r"retention_norm has the shape \(3,\) instead of \(8,\) in layer 0"):
         pack_layer(dict.fromkeys(("retention_norm", "projection"), torch.zeros(3)), config, "float32")
+    with pytest.raises(CheckpointError, match=r"layer 7 lacks projection; expected a tensor of the shape \(16, 8\)"):
+        pack_layer({"retention_norm": torch.zeros(8)}, config, "float32", number=7)
 
 
-def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
-        load_model(tmp_path, precision="float32")
+def test_an_unknown_precision_is_refused_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match="choose from float32"):
         load_model(precision="float8")
 
