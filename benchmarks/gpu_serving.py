@@ -25,7 +25,7 @@ from retnet_core.model import Span
 
 CHUNK = 1024
 """Ids that the engine reads in a step on a GPU."""
-THREADS = os.cpu_count() or 1  # of the reference
+THREADS = len(os.sched_getaffinity(0))  # of the reference
 AGAIN = 64  # tokens read after a state
 ROUNDS = 4  # of timed passes; the best counts
 
