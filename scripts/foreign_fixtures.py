@@ -40,6 +40,8 @@ FIXTURES = ROOT / "tests" / "retnet_core" / "foreign"
 REQUIREMENTS = Path(__file__).with_name("foreign_requirements.txt")
 WITHOUT_DEPENDENCIES = ("torchscale", "fairscale")
 BATCH, LENGTH, VOCABULARY = 2, 70, 40
+LONG, LONG_LENGTH, LONG_STEP = ("torchscale", "fla", "fla-conv"), 600, 40
+"""Networks that also read a longer text, of which the logits of every 40th token are kept: where positions and decays have gone far."""
 FLA_PIECES = (31, 20, 15, 1, 1, 1, 1)
 
 TORCHSCALE: dict[str, dict[str, Any]] = {
@@ -151,10 +153,16 @@ def make(folder: Path) -> None:
         draw(model, torch.bfloat16 if name.endswith("bfloat16") else torch.float32)
         ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
         with torch.no_grad():
-            logits, pieces = (torchscale_logits if torchscale else fla_logits)(model, ids)
+            compute = torchscale_logits if torchscale else fla_logits
+            logits, pieces = compute(model, ids)
+            expected = {"ids": ids, "logits": logits, "pieces": pieces.contiguous()}
+            if name in LONG:
+                expected["long ids"] = torch.randint(VOCABULARY, (1, LONG_LENGTH))
+                long_logits, _ = compute(model, expected["long ids"], whole_only=True)
+                expected["long logits"] = long_logits[:, LONG_STEP - 1 :: LONG_STEP].contiguous()
         (folder / name).mkdir()
         (store_torchscale if torchscale else store_fla)(folder / name, name, model)
-        save_file({"ids": ids, "logits": logits, "pieces": pieces.contiguous()}, folder / f"{name}.safetensors")
+        save_file(expected, folder / f"{name}.safetensors")
         difference = float((pieces - logits).abs().max())
         report["largest difference of pieces from logits"][name] = float(f"{difference:.1e}")
         print(f"{name}: logits up to {float(logits.abs().max()):.2f}, pieces off by {difference:.1e}", flush=True)

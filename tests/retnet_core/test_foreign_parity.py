@@ -98,6 +98,15 @@ def test_the_logits_are_the_packages_own_when_states_are_carried_across_any_spli
         assert (torch.cat(pieces, 1) - expected["logits"]).abs().max() < TOLERANCE, cuts
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "long ids" in expected_of(name)])
+def test_the_logits_of_a_longer_text_are_the_packages_own(name: str) -> None:
+    """Of every 40th of 600 tokens, where slow heads still remember the first."""
+    network, expected = network_of(name), expected_of(name)
+    for form, chunk in (*READINGS[:2], ("chunkwise", 64), ("chunkwise", 77)):
+        logits, _ = network(expected["long ids"], form=form, chunk=chunk)
+        assert (logits[:, 39::40] - expected["long logits"]).abs().max() < TOLERANCE, (form, chunk)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_packages_own_recurrent_form_is_as_near_as_it_is_to_its_parallel_one(name: str) -> None:
     """torchscale's recurrent form skips the row sums, which the head norm's eps lets through: most where eps is large and heads are small."""
