@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 
 from retnet_core.network_files import load_network
 from retnet_core.training import checkpoints
-from retnet_core.training.__main__ import main
+from retnet_core.training.__main__ import _parser, main
 from retnet_core.training.checkpoints import ResumeError
 from retnet_core.training.configuration import ConfigurationError, Data, Optimiser, Output, Training, TrainingConfig
 from retnet_core.training.data import DataError
@@ -247,6 +249,32 @@ def test_the_shipped_example_has_every_knob() -> None:
     for section, made in {"data": Data, "optimiser": Optimiser, "training": Training, "output": Output}.items():
         assert list(tables[section]) == [one.name for one in fields(made)]
     assert TrainingConfig.read(SHIPPED_EXAMPLE).model.vocabulary == 49152
+
+
+def test_the_examples_of_the_page_are_configurations() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.S)
+    assert [TrainingConfig.parse(example).training.steps for example in examples] == [10000]
+    for command in re.findall(r"^python -m retnet_core\.training (.*)$", page, re.M):
+        assert _parser().parse_args(command.split()).command
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # torch's compiler of its own doing
+def test_compiled_layers_train_alike(tmp_path: Path) -> None:
+    short = (
+        "training.steps=2",
+        "model.layers=1",
+        "training.form=parallel",
+        "output.evaluate_every=0",
+        "output.checkpoint_every=0",
+    )
+    trained(tmp_path, f"output.folder={tmp_path}/plain", *short)
+    trained(tmp_path, f"output.folder={tmp_path}/compiled", "training.compile=true", *short)
+    for (_, one), (_, other) in zip(losses(tmp_path / "plain"), losses(tmp_path / "compiled"), strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
 
 
 def test_an_error_on_the_command_line_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
