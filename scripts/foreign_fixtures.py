@@ -55,10 +55,12 @@ TORCHSCALE: dict[str, dict[str, Any]] = {
 FLA: dict[str, dict[str, Any]] = {
     "fla": {},
     "fla-heads": {"num_heads": 4, "expand_k": 0.5, "expand_v": 1.0, "norm_eps": 1e-5, "num_hidden_layers": 3},
-    "fla-tied": {"tie_word_embeddings": True, "expand_v": 1.5},
+    "fla-tied": {"tie_word_embeddings": True, "expand_v": 1.5, "num_kv_heads": 1},
     "fla-plain-norms": {"fuse_norm": False, "elementwise_affine": False, "expand_v": 1.0},
     "fla-conv": {"use_short_conv": True},
     "fla-conv-bfloat16": {
+        "num_heads": 4,
+        "num_kv_heads": 2,
         "use_short_conv": True,
         "conv_size": 3,
         "fuse_norm": False,
@@ -279,7 +281,17 @@ def fla_model(settings: dict[str, Any]) -> Any:
     config = RetNetConfig(**{**sizes, "attn_mode": "parallel", "fuse_cross_entropy": False, **settings})
     model = RetNetForCausalLM(config)
     if config.use_short_conv:
-        same = ("expand_k", "expand_v", "num_heads", "use_short_conv", "conv_size", "elementwise_affine", "norm_eps", "fuse_norm")
+        same = (
+            "expand_k",
+            "expand_v",
+            "num_heads",
+            "num_kv_heads",
+            "use_short_conv",
+            "conv_size",
+            "elementwise_affine",
+            "norm_eps",
+            "fuse_norm",
+        )
         options = {name: getattr(config, name) for name in same}
         for number, block in enumerate(model.model.layers):
             block.attn = MultiScaleRetention("parallel", config.hidden_size, layer_idx=number, **options)

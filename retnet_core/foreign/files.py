@@ -121,7 +121,8 @@ def write_checkpoint(
     origin = checkpoint.origin if checkpoint.origin is not None and checkpoint.origin.kind == kind else Origin(kind, {})
     whole = joined(checkpoint.parts)
     if kind == FLA:
-        fields, tensors = fla.write(checkpoint.config, whole, fuse_norm=bool(origin.fields.get("fuse_norm", True)))
+        names = {"fuse_norm": bool(origin.fields.get("fuse_norm", True)), "num_kv_heads": origin.fields.get("num_kv_heads")}
+        fields, tensors = fla.write(checkpoint.config, whole, **names)
         if checkpoint.config.tied:
             # As transformers stores it.
             del tensors["lm_head.weight"]

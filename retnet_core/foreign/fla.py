@@ -2,14 +2,16 @@
 head norm weight shared by all heads, and, where its tensors are there, short convolutions with SiLU.
 
 In 0.6.0 the layer (`fla.layers.MultiScaleRetention`) has short convolutions, but the model does not hand `use_short_conv` on to it: what counts is
-whether the checkpoint holds `q_conv1d`.
+whether the checkpoint holds `q_conv1d`. Where several heads share keys and values (`num_kv_heads`), we hold those once for each head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from retnet_core.config import RetNetConfig
@@ -28,7 +30,6 @@ from retnet_core.foreign import (
 )
 
 _ALWAYS: dict[str, object] = {
-    "num_kv_heads": None,
     "feature_map": None,
     "hidden_act": "swish",
     "use_output_gate": True,
@@ -44,6 +45,7 @@ _OURS: dict[str, object] = {
     "feed_forward_activation": "swish",
     "embedding_scale": 1.0,
 }
+_SHARED = ("k", "v")
 _NAMES = {
     "retention_norm.weight": "attn_norm.weight",
     "retention.output.weight": "attn.o_proj.weight",
@@ -54,6 +56,7 @@ _NAMES = {
 }
 SETTINGS = (
     *_ALWAYS,
+    "num_kv_heads",
     "hidden_size",
     "expand_k",
     "expand_v",
@@ -84,6 +87,7 @@ def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tupl
     """As `read`, without stacking."""
     taps = tensors[_FIRST_CONVOLUTION].shape[-1] if _FIRST_CONVOLUTION in tensors else 0
     config = _config(fields, taps)
+    shared = _Shared(config.heads, _key_value_heads(fields, config.heads))
     left = Tensors(tensors)
     matrix = (config.vocabulary, config.width)
     embedding = left.take("model.embeddings.weight", matrix)
@@ -99,7 +103,11 @@ def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tupl
         for name, foreign in _NAMES.items():
             ours[f"{here}.{name}"] = [left.take(f"{theirs}.{foreign}", shapes[name])]
         ours[f"{here}.retention.projection.weight"] = [
-            left.take(f"{theirs}.attn.{part}_proj.weight", (size, config.width)) for part, size in sizes.items()
+            row
+            for part, size in sizes.items()
+            for row in shared.spread(
+                part, left.take(f"{theirs}.attn.{part}_proj.weight", (shared.rows(part, size), config.width))
+            )
         ]
         if config.head_norm == "shared":
             unfused = f"{theirs}.attn.g_norm.weight"
@@ -107,20 +115,28 @@ def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tupl
             ours[f"{here}.retention.head_norm"] = [left.take(name, (config.head_value_dim,))]
         if taps:
             ours[f"{here}.retention.convolution"] = [
-                left.take(f"{theirs}.attn.{part}_conv1d.weight", (sizes[part], 1, taps)).squeeze(1) for part in STACKED[:3]
+                row
+                for part in STACKED[:3]
+                for row in shared.spread(
+                    part, left.take(f"{theirs}.attn.{part}_conv1d.weight", (shared.rows(part, sizes[part]), 1, taps)).squeeze(1)
+                )
             ]
     left.finish()
     return config, ours
 
 
 def write(
-    config: RetNetConfig, tensors: Mapping[str, Tensor], *, fuse_norm: bool = True
+    config: RetNetConfig, tensors: Mapping[str, Tensor], *, fuse_norm: bool = True, num_kv_heads: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The inverse of `read`; `fuse_norm`: fla's setting of that name, which decides what the head norm is called.
+    """The inverse of `read`. `fuse_norm`: fla's setting of that name, which decides what the head norm is called; `num_kv_heads`: how many heads'
+    keys and values to store, if the others still repeat them; where they do not, each head's are stored.
 
     Raises `ForeignError` for a configuration that fla cannot express, and for tensors as `read` does.
     """
-    fields = {**_fields(config), "fuse_norm": fuse_norm}
+    shared = _Shared(config.heads, _key_value_heads({"num_kv_heads": num_kv_heads}, config.heads))
+    if not shared.holds(config, tensors):
+        num_kv_heads, shared = None, _Shared(config.heads, config.heads)
+    fields = {**_fields(config), "fuse_norm": fuse_norm, "num_kv_heads": num_kv_heads}
     left = Tensors(tensors)
     matrix = (config.vocabulary, config.width)
     foreign = {"model.embeddings.weight": left.take("embedding.weight", matrix)}
@@ -133,22 +149,71 @@ def write(
             foreign[f"{theirs}.{there}"] = left.take(f"{here}.{name}", shapes[name])
         stacked = left.take(f"{here}.retention.projection.weight", (sum(parts.values()), config.width))
         for part, rows in zip(parts, stacked.split(list(parts.values())), strict=True):
-            foreign[f"{theirs}.attn.{part}_proj.weight"] = rows.contiguous()
+            foreign[f"{theirs}.attn.{part}_proj.weight"] = shared.gather(part, rows).contiguous()
         if config.head_norm == "shared":
             name = "g_norm_swish_gate" if fuse_norm else "g_norm"
             foreign[f"{theirs}.attn.{name}.weight"] = left.take(f"{here}.retention.head_norm", (config.head_value_dim,))
         if config.conv_width:
             taps = left.take(f"{here}.retention.convolution", (config.convolved, config.conv_width))
             for part, rows in zip(STACKED, taps.split([parts[part] for part in STACKED[:3]]), strict=False):
-                foreign[f"{theirs}.attn.{part}_conv1d.weight"] = rows.unsqueeze(1).contiguous()
+                foreign[f"{theirs}.attn.{part}_conv1d.weight"] = shared.gather(part, rows).unsqueeze(1).contiguous()
     left.finish()
     return fields, foreign
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Keys and values that groups of heads share: head h of `stored` serves heads h · size to h · size + size − 1."""
+
+    heads: int
+    stored: int
+
+    def rows(self, part: str, size: int) -> int:
+        """How many of a projection's rows are stored."""
+        return size * self.stored // self.heads if part in _SHARED else size
+
+    def spread(self, part: str, rows: Tensor) -> list[Tensor]:
+        """Stored rows as parts, one for every head that they serve."""
+        if part not in _SHARED or self.stored == self.heads:
+            return [rows]
+        return [head for head in rows.chunk(self.stored) for _ in range(self.heads // self.stored)]
+
+    def gather(self, part: str, rows: Tensor) -> Tensor:
+        """The inverse of `spread`."""
+        if part not in _SHARED or self.stored == self.heads:
+            return rows
+        return self._grouped(rows)[:, 0].flatten(0, 1)
+
+    def holds(self, config: RetNetConfig, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether the heads of each group have the same keys and values in every layer."""
+        if self.stored == self.heads:
+            return True
+        sizes = list(projection_sizes(config).values())
+        for name, tensor in tensors.items():
+            if name.endswith(("retention.projection.weight", "retention.convolution")):
+                for rows in tensor.split(sizes if tensor.shape[0] == sum(sizes) else sizes[:3])[1:3]:
+                    grouped = self._grouped(rows)
+                    if not torch.equal(grouped, grouped[:, :1].expand_as(grouped)):
+                        return False
+        return True
+
+    def _grouped(self, rows: Tensor) -> Tensor:
+        """`[stored, heads of a group, rows of a head, …]`."""
+        return rows.unflatten(0, (self.stored, self.heads // self.stored, -1))
+
+
+def _key_value_heads(fields: Mapping[str, Any], heads: int) -> int:
+    if fields.get("num_kv_heads") is None:
+        return heads
+    stored = size_of(fields, "num_kv_heads")
+    if heads % stored:
+        raise ForeignError(f"num_kv_heads = {stored} does not divide num_heads = {heads}")
+    return stored
+
+
 def _config(fields: Mapping[str, Any], taps: int) -> RetNetConfig:
     width, heads = size_of(fields, "hidden_size"), size_of(fields, "num_heads")
-    as_many = fields.get("num_kv_heads") in (None, heads)
-    demand({**fields, "num_kv_heads": None} if as_many else fields, _ALWAYS)
+    demand(fields, _ALWAYS)
     keys, values = (round(width * number_of(fields, name)) for name in ("expand_k", "expand_v"))
     for name, size in (("hidden_size · expand_k", keys), ("hidden_size · expand_v", values)):
         if size % heads:

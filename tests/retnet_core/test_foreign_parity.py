@@ -182,6 +182,23 @@ def test_a_configuration_comes_back_whole(name: str, tmp_path: Path) -> None:
     assert {key: after[key] for key in before} == before
 
 
+@pytest.mark.parametrize(("name", "stored"), [("fla-tied", 1), ("fla-conv-bfloat16", 2)])
+def test_heads_that_shared_keys_and_values_are_stored_once_until_they_differ(name: str, stored: int, tmp_path: Path) -> None:
+    write_checkpoint(read_checkpoint(source_of(name)), tmp_path / "ours", "retort")
+    ours = read_checkpoint(tmp_path / "ours")
+    write_checkpoint(ours, tmp_path / "same", "fla")
+    assert json.loads((tmp_path / "same" / "config.json").read_text())["num_kv_heads"] == stored
+    # As training would: one number of the last head's values.
+    config, parts = ours.config, joined(ours.parts)
+    changed = parts["layers.0.retention.projection.weight"].clone()
+    changed[2 * config.inner + config.value_inner - 1, 0] += 1
+    trained = replace(ours, parts={**ours.parts, "layers.0.retention.projection.weight": [changed]})
+    write_checkpoint(trained, tmp_path / "trained", "fla")
+    assert json.loads((tmp_path / "trained" / "config.json").read_text())["num_kv_heads"] is None
+    back = joined(read_checkpoint(tmp_path / "trained").parts)
+    assert all(torch.equal(back[key], tensor) for key, tensor in joined(trained.parts).items())
+
+
 def test_torchscale_gets_a_file_for_torch_load_when_asked(tmp_path: Path) -> None:
     back = and_back("torchscale", tmp_path, pickle=True)
     tensors = torch.load(tmp_path / "theirs" / "model.pt", weights_only=True)
