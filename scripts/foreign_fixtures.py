@@ -9,9 +9,9 @@ index of torch's CPU builds) and runs this file again inside it. No GPU is used.
 What computes the logits:
 
 - torchscale: `torchscale.architecture.retnet.RetNetDecoder` itself. `logits`: its forward in the parallel form. `pieces`: the same call token by
-  token with `incremental_state`, its recurrent form. Its chunkwise form is not used: it normalises by other numbers, and the
-  head norm's eps lets that through (8e-3 off its own parallel form in `torchscale-heads`, 2e-5 in the others). fairscale is the real one; timm, of which torchscale uses stochastic depth in training alone, is stood in for by a module whose
-  `drop_path` cannot be called.
+  token with `incremental_state`, its recurrent form. Its chunkwise form is not used: it normalises by other numbers, and the head norm's eps lets
+  that through (8e-3 off its own parallel form in `torchscale-heads`, 2e-5 in the others). fairscale is the real one; timm, of which torchscale
+  uses stochastic depth in training alone, is stood in for by a module whose `drop_path` cannot be called.
 - flash-linear-attention: `fla.models.RetNetForCausalLM` itself, its own Triton kernels run by Triton's interpreter (TRITON_INTERPRET=1), which
   needs no GPU; the autotuner is told to take its first choice instead of measuring. `logits`: `attn_mode="parallel"` over the whole length (more
   than 64 tokens, where fla takes the mode that it was given). `pieces`: with its cache over pieces of 31, 20, 15 and 4 times 1 tokens, which is
