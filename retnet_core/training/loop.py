@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,17 +105,22 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise Diverged(
                 f"step {step}: the loss is {loss} and the norm of the gradients {norm}; lower optimiser.rate (now {self.config.optimiser.rate}) "
-                "or raise optimiser.warm_up, and go on from the last checkpoint in another folder"
+                "or raise optimiser.warm_up, and begin in another folder; the last checkpoint is as it was"
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.processes.device.type == "cuda":
             torch.cuda.synchronize()
         before, tokens = self.progress, self.config.training.batch * self.config.data.context
-        self.progress = Progress(
-            step, before.tokens + tokens, before.pending_loss + loss, before.pending_norm + norm, before.pending_steps + 1,
-            before.seconds + time.perf_counter() - began, before.data,
-        )  # fmt: skip
+        self.progress = replace(
+            before,
+            step=step,
+            tokens=before.tokens + tokens,
+            pending_loss=before.pending_loss + loss,
+            pending_norm=before.pending_norm + norm,
+            pending_steps=before.pending_steps + 1,
+            seconds=before.seconds + time.perf_counter() - began,
+        )
         output = self.config.output
         if step % output.log_every == 0 or step == self.config.training.steps:
             self._log_steps(rate, tokens / (time.perf_counter() - began))
@@ -178,7 +184,7 @@ class Trainer:
                 "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else _peak_resident(),
             }
         )
-        self.progress = Progress(progress.step, progress.tokens, 0.0, 0.0, 0, progress.seconds, progress.data)
+        self.progress = replace(progress, pending_loss=0.0, pending_norm=0.0, pending_steps=0)
 
     def _log(self, line: dict[str, float]) -> None:
         if self.processes.first:
