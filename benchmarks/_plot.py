@@ -1,4 +1,4 @@
-"""`python -m benchmarks._plot`: the pictures of docs/retnet.md, drawn from the JSON in `benchmarks/results`.
+"""`python -m benchmarks._plot`: the pictures and tables of docs/retnet.md, made from the JSON in `benchmarks/results`.
 
 A picture whose results are missing is left as it is, and that is said. The SVG has a transparent ground and greys that can be read on white
 and on black; the same results give the same bytes.
@@ -7,11 +7,9 @@ and on black; the same results give the same bytes.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks._results import Missing, Results
+from benchmarks._tables import PAGE, with_tables
+
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 OURS, PEER, OTHER, GREY = "#3b8eea", "#e0882f", "#35a06f", "#7d8590"
 STYLE: dict[Any, Any] = {
@@ -30,47 +30,6 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False, "axes.grid": True, "grid.color": GREY, "grid.alpha": 0.25, "legend.frameon": False,
     "lines.linewidth": 1.8, "lines.markersize": 4.5,
 }  # fmt: skip
-
-
-class Missing(LookupError):
-    """The results that a picture shows are not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The rows of one run, as `--json` wrote them."""
-
-    rows: Sequence[dict[str, Any]]
-
-    @classmethod
-    def read(cls, name: str) -> Results:
-        path = RESULTS / name
-        if not path.is_file():
-            raise Missing(f"{path.name} is not there")
-        return cls(json.loads(path.read_text()))
-
-    def matching(self, pattern: str) -> Iterator[tuple[re.Match[str], dict[str, Any]]]:
-        """Rows whose whole name matches, with the match."""
-        for row in self.rows:
-            if match := re.fullmatch(pattern, row["name"]):
-                yield match, row
-
-    def value(self, name: str, key: str = "value") -> float:
-        for row in self.rows:
-            if row["name"] == name and row[key] is not None:
-                return row[key]
-        raise Missing(f"there is no row {name!r} with a {key}")
-
-    def line(self, pattern: str, key: str = "value", peer: str | None = None) -> tuple[list[float], list[float]]:
-        """x (the pattern's first group) and y (`key`) of all rows that match and have it, in the order of x."""
-        found = sorted(
-            (float(match[1]), float(row[key]))
-            for match, row in self.matching(pattern)
-            if row[key] is not None and peer in (None, row["peer"])
-        )
-        if not found:
-            raise Missing(f"no row is named like {pattern!r}")
-        return [x for x, _ in found], [y for _, y in found]
 
 
 def panels(count: int, width: float = 8.6, height: float = 3.1) -> tuple[Figure, list[Axes]]:
@@ -258,8 +217,9 @@ def draw(folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=IMAGES, help="where the pictures go (docs/images)")
-    for line in draw(parser.parse_args().folder):
+    parser.parse_args()
+    PAGE.write_text(with_tables(PAGE.read_text()))
+    for line in draw(IMAGES):
         print(line, file=sys.stderr)
 
 

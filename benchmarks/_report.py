@@ -125,7 +125,8 @@ def median(values: Sequence[float]) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    """Counts and bytes exactly, measurements to four digits."""
+    return value if value is None or isinstance(value, int) else float(f"{value:.4g}")
 
 
 def _shown(value: float | None, unit: str) -> str:
