@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks._results import Missing, Results
-from benchmarks._tables import PAGE, with_tables
+from benchmarks._tables import LAYOUTS, PAGE, with_tables
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 OURS, PEER, OTHER, GREY = "#3b8eea", "#e0882f", "#35a06f", "#7d8590"
@@ -124,13 +124,10 @@ def reading() -> Figure:
     return figure
 
 
-LAYOUTS = {"list": "list, question before and after", "sentences": "sentences", "lines": "plain lines"}
-
-
 def recall(pattern: str, label: str, chance: Callable[[float], float], ticks: Sequence[float]) -> Figure:
     """The share of right values of both models, layout by layout; bands are 95 % intervals."""
     results = Results.read("recall.json")
-    figure, all_axes = panels(3)
+    figure, all_axes = panels(4, 10)
     for axes, (layout, title) in zip(all_axes, LAYOUTS.items(), strict=True):
         named = layout + pattern
         for key, colour, name in (("value", OURS, "RetNet"), ("peer_value", PEER, "SmolLM2-135M-Instruct")):
@@ -144,6 +141,7 @@ def recall(pattern: str, label: str, chance: Callable[[float], float], ticks: Se
         else:
             axes.set_xticks([ticks[0], *ticks[3:]], [f"{tick:,}" for tick in (ticks[0], *ticks[3:])])
         axes.set(xlabel=label, ylim=(0, 102), title=title)
+        axes.title.set_fontsize(9)
     all_axes[0].set_ylabel("right value, %")
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -175,15 +173,28 @@ def gpu() -> Figure:
     return figure
 
 
+TRAINED = {
+    "transformer": ("Transformer", PEER),
+    "fixed": ("RetNet, fixed decays", OTHER),
+    "gated": ("RetNet, gated", GREY),
+    "gated-conv": ("RetNet, gated, short convolutions", OURS),
+}
+
+
 def training() -> Figure:
-    """Loss of a RetNet and a Transformer of equal size on the same tokens (what `retnet_core.training` collects of a comparison)."""
-    collected: Any = Results.read("training.json").rows
-    figure, (axes,) = panels(1, 6)
-    for (name, model), colour in zip(collected["models"].items(), (OURS, PEER, OTHER, GREY), strict=False):
-        smoothed = windows(model["loss"], 100)
-        axes.plot([tokens / 1e6 for tokens, _ in smoothed], [loss for _, loss in smoothed], color=colour, label=name)
-    axes.set(xlabel="million tokens", ylabel="training loss, nats", title="Equal size, same tokens")
-    axes.legend()
+    """Loss of RetNets and a Transformer of equal size on the same tokens (what `retnet_core.training` collects of a comparison)."""
+    models: Any = Results.read("training.json").rows["models"]  # type: ignore[call-overload]  (the one file that is no list of rows)
+    figure, (whole, beside) = panels(2, 9)
+    curves = {name: windows(models[name]["loss"], 60) for name in TRAINED if name in models}
+    for name, curve in curves.items():
+        label, colour = TRAINED[name]
+        tokens = [at / 1e6 for at, _ in curve]
+        whole.plot(tokens, [loss for _, loss in curve], color=colour, label=label)
+        difference = [loss - theirs for (_, loss), (_, theirs) in zip(curve, curves["transformer"], strict=True)]
+        beside.plot(tokens, difference, color=colour)
+    whole.set(xlabel="million tokens", ylabel="nats", ylim=(3.8, 7.5), title="Training loss, equal size, same tokens")
+    beside.set(xlabel="million tokens", ylim=(-0.9, 0.1), title="less the Transformer's")
+    whole.legend()
     return figure
 
 

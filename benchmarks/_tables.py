@@ -41,7 +41,13 @@ def reading() -> list[str]:
     return lines
 
 
-LAYOUTS = {"list": "list, question before and after", "sentences": "sentences", "lines": "plain lines"}
+LAYOUTS = {
+    "list": "list, asked before and after",
+    "late list": "list, asked after",
+    "sentences": "sentences, asked after",
+    "lines": "plain lines, asked after",
+}
+"""The layouts of `retort bench recall`, as the page names them."""
 
 
 def recall() -> list[str]:

@@ -6,8 +6,9 @@ be its value. Keys and values are everyday nouns that the prose lacks, and every
 of wording disturbs; *exact* where it is the most probable of all 49,152 tokens, so that greedy decoding writes it; *probability* is its mean one
 among the values. In brackets: the number of questions, and 95 % intervals (Wilson's), widened by what questions about one text share.
 
-Three layouts: the *list* in the format that the RetNet was tuned on, with the question before and after it; *sentences* in an ordinary
-chat, asked at the end alone; and plain *lines*, without any chat. In the last two a text is read once, and each question is asked of a fork.
+Four layouts: the *list* in the format that the RetNet was tuned on, with the question before and after it; the *late list*, which is the
+same without the question before; *sentences* in an ordinary chat; and plain *lines*, without any chat. In the last three, which are asked
+at the end alone, a text is read once, and each question is asked of a fork.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,18 @@ LIST = Layout(
     "<|im_end|>\n<|im_start|>user\nWhat is the code of {key}?<|im_end|>\n<|im_start|>assistant\n[1]",
     asked_first=True,
 )  # fmt: skip
+LATE_LIST = replace(
+    LIST,
+    name="late list",
+    before=LIST.before.replace("<|im_start|>user\nWhat is the code of {key}?<|im_end|>\n", ""),
+    asked_first=False,
+)
 SENTENCES = Layout(
     "sentences", SYSTEM + "<|im_start|>user\n", "The code of {key} is {value}.", "\n\n",
     "\n\nWhat is the code of {key}?<|im_end|>\n<|im_start|>assistant\nThe code of {key} is", " ",
 )  # fmt: skip
 LINES = Layout("lines", "", "{key}: {value}", "\n\n", "\n\n{key}:")
-LAYOUTS = (LIST, SENTENCES, LINES)
+LAYOUTS = (LIST, LATE_LIST, SENTENCES, LINES)
 
 
 @dataclass(frozen=True, slots=True)
