@@ -201,7 +201,8 @@ def _differences(expected: Parts, actual: Parts) -> Iterator[tuple[float, str]]:
 def _difference(before: Tensor, after: Tensor) -> float:
     if before.shape != after.shape or before.dtype != after.dtype:
         return math.inf
-    if torch.equal(before, after):
+    # The same bits: NaN as well, which equals nothing.
+    if torch.equal(before.contiguous().view(torch.uint8), after.contiguous().view(torch.uint8)):
         return 0.0
     return float((before.double() - after.double()).abs().nan_to_num(math.inf).max())
 

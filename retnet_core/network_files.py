@@ -88,6 +88,9 @@ def read_weights(path: Path, config: RetNetConfig) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} and the {CONFIG} beside it belong to different networks; restore the one that was replaced"
         )
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: {name} holds {tensor.dtype}; expected numbers with a fraction")
     return tensors
 
 

@@ -7,6 +7,7 @@ parts that follow each other in it, so that a file can be written from them with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ class Tensors:
         tensor = self._left.pop(name)
         if tuple(tensor.shape) != tuple(shape):
             raise ForeignError(f"{name} has the shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+        if not tensor.is_floating_point():
+            raise ForeignError(
+                f"{name} holds {tensor.dtype}; expected numbers with a fraction, so a network that is not quantised"
+            )
         return tensor
 
     def take_equal(self, name: str, expected: Tensor, why: str) -> None:
@@ -60,7 +65,7 @@ class Tensors:
             return
         stored = self.take(name, expected.shape)
         # Two ulps: processors differ in the last bit of a logarithm or a power.
-        precision = 2 * torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0
+        precision = 2 * torch.finfo(stored.dtype).eps
         if not torch.allclose(stored.double(), expected.double(), rtol=precision, atol=0.0):
             raise ForeignError(f"{name} differs from {why}")
 
@@ -96,12 +101,20 @@ def configuration(**values: Any) -> RetNetConfig:
         raise ForeignError(str(error)) from error
 
 
-def number_of(fields: Mapping[str, Any], name: str) -> float:
-    """A setting that there is no default for. Raises `ForeignError` when it is missing or no number."""
-    value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def number_of(fields: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A setting that is a finite number. Raises `ForeignError` when it is not, or missing where there is no default."""
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ForeignError(f"the configuration's {name} is {value!r}; expected a number")
     return float(value)
+
+
+def flag_of(fields: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A setting that is true or false. Raises `ForeignError` for anything else."""
+    value = fields.get(name, default)
+    if not isinstance(value, bool):
+        raise ForeignError(f"the configuration's {name} is {value!r}; expected true or false")
+    return value
 
 
 def size_of(fields: Mapping[str, Any], name: str) -> int:

@@ -22,6 +22,7 @@ from retnet_core.foreign import (
     Tensors,
     configuration,
     demand,
+    flag_of,
     joined,
     layer_shapes,
     number_of,
@@ -85,7 +86,7 @@ def read(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetN
 
 def read_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[RetNetConfig, Parts]:
     """As `read`, without stacking."""
-    taps = tensors[_FIRST_CONVOLUTION].shape[-1] if _FIRST_CONVOLUTION in tensors else 0
+    taps = _taps(tensors)
     config = _config(fields, taps)
     shared = _Shared(config.heads, _key_value_heads(fields, config.heads))
     left = Tensors(tensors)
@@ -211,6 +212,15 @@ def _key_value_heads(fields: Mapping[str, Any], heads: int) -> int:
     return stored
 
 
+def _taps(tensors: Mapping[str, Tensor]) -> int:
+    if _FIRST_CONVOLUTION not in tensors:
+        return 0
+    shape = tuple(tensors[_FIRST_CONVOLUTION].shape)
+    if len(shape) != 3:
+        raise ForeignError(f"{_FIRST_CONVOLUTION} has the shape {shape}; expected three dimensions")
+    return shape[-1]
+
+
 def _config(fields: Mapping[str, Any], taps: int) -> RetNetConfig:
     width, heads = size_of(fields, "hidden_size"), size_of(fields, "num_heads")
     demand(fields, _ALWAYS)
@@ -226,11 +236,11 @@ def _config(fields: Mapping[str, Any], taps: int) -> RetNetConfig:
         value_dim=values // heads,
         feed_forward=_feed_forward(fields, width),
         vocabulary=size_of(fields, "vocab_size"),
-        norm_eps=float(fields.get("norm_eps", 1e-6)),
+        norm_eps=number_of(fields, "norm_eps", 1e-6),
         conv_width=taps,
         conv_activation="silu" if taps else "none",
-        head_norm="shared" if fields.get("elementwise_affine", True) else "none",
-        tied=bool(fields.get("tie_word_embeddings", False)),
+        head_norm="shared" if flag_of(fields, "elementwise_affine", True) else "none",
+        tied=flag_of(fields, "tie_word_embeddings", False),
         **_OURS,
     )
 
@@ -239,7 +249,7 @@ def _feed_forward(fields: Mapping[str, Any], width: int) -> int:
     """Its width, spelt out or from fla's rule: two thirds of `hidden_ratio` widths, rounded up to a multiple of 256."""
     if fields.get("intermediate_size") is not None:
         return size_of(fields, "intermediate_size")
-    ratio = fields.get("hidden_ratio") or 4
+    ratio = 4.0 if fields.get("hidden_ratio") is None else number_of(fields, "hidden_ratio")
     return -(-int(width * ratio * 2 / 3) // 256) * 256
 
 

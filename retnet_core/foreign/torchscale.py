@@ -21,8 +21,10 @@ from retnet_core.foreign import (
     Tensors,
     configuration,
     demand,
+    flag_of,
     joined,
     layer_shapes,
+    number_of,
     projection_sizes,
     size_of,
 )
@@ -172,10 +174,10 @@ def _config(fields: Mapping[str, Any]) -> RetNetConfig:
         value_dim=values // heads,
         feed_forward=size_of(fields, "decoder_ffn_embed_dim"),
         vocabulary=size_of(fields, "vocab_size"),
-        norm_eps=float(fields.get("layernorm_eps", ASSUMED["layernorm_eps"])),
+        norm_eps=number_of(fields, "layernorm_eps", 1e-6),
         feed_forward_activation=fields.get("activation_fn", ASSUMED["activation_fn"]),
-        tied=bool(fields.get("share_decoder_input_output_embed", False)),
-        embedding_scale=1.0 if fields.get("no_scale_embedding", ASSUMED["no_scale_embedding"]) else math.sqrt(width),
+        tied=flag_of(fields, "share_decoder_input_output_embed", False),
+        embedding_scale=1.0 if flag_of(fields, "no_scale_embedding", True) else math.sqrt(width),
         **_OURS,
     )
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from retnet_core import convert
@@ -179,6 +181,9 @@ def change(folder: Path, **fields: object) -> None:
         (["--set", "vocab_size=41"], "model.embeddings.weight has the shape (40, 32); expected (41, 32)"),
         (["--set", "num_hidden_layers=3"], "the checkpoint lacks the tensor model.layers.2.attn_norm.weight"),
         (["--set", "num_hidden_layers=1"], "has tensors that this RetNet does not know: model.layers.1."),
+        (["--set", "norm_eps=small"], "the configuration's norm_eps is 'small'; expected a number"),
+        (["--set", "norm_eps=NaN"], "the configuration's norm_eps is nan; expected a number"),
+        (["--set", "tie_word_embeddings=no"], "the configuration's tie_word_embeddings is 'no'; expected true or false"),
         (["--set", "hidden=32"], "no setting of fla that matters is called hidden; those are feature_map, "),
         (["--set", "hidden_size"], "--set hidden_size is not NAME=VALUE"),
         (["--from", "torchscale"], "lacks torchscale's embed_tokens.weight"),
@@ -211,6 +216,48 @@ def test_what_does_not_fit_a_network_of_torchscale_is_named(
 ) -> None:
     change(torchscale, **fields)
     assert words in refused(capfd, torchscale, tmp_path / "ours")
+
+
+def test_a_quantised_network_is_refused(fla: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tensors = load_file(fla / "model.safetensors")
+    save_file({**tensors, "model.norm.weight": torch.ones(32, dtype=torch.int8)}, fla / "model.safetensors")
+    assert "model.norm.weight holds torch.int8; expected numbers with a fraction" in refused(capfd, fla, tmp_path / "ours")
+
+
+def test_a_nan_is_carried_over_and_found_by_check(fla: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tensors = load_file(fla / "model.safetensors")
+    tensors["model.norm.weight"][5] = torch.nan
+    save_file(tensors, fla / "model.safetensors")
+    assert convert.main(["convert", str(fla), str(tmp_path / "ours"), "--check"]) == convert.DIFFERENT
+    told = capfd.readouterr().out
+    assert "weights read back: largest difference 0" in told and "chunkwise nan, recurrent nan" in told
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["torchscale", "torchscale-fairseq", "fla-heads"]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+    place=st.integers(0, 9),
+    header=st.booleans(),
+)
+def test_whatever_bytes_are_damaged_it_is_converted_or_refused_in_one_line(
+    name: str, changes: list[tuple[float, int]], place: int, header: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, target = tmp_path / "damaged", tmp_path / "ours"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(FIXTURES / name, folder)
+    files = sorted(folder.iterdir())
+    file = files[place % len(files)]
+    damaged = bytearray(file.read_bytes())
+    for where, value in changes:
+        damaged[int(where * (min(len(damaged), 2000) if header else len(damaged)))] = value
+    file.write_bytes(damaged)
+    source = folder / "checkpoint.pt" if name.endswith("fairseq") else folder
+    status = convert.main(["convert", str(source), str(target)])
+    told = capfd.readouterr().err
+    assert (status, told.count("\n")) in ((convert.DONE, 0), (convert.REFUSED, 1))
+    assert target.exists() == (status == convert.DONE)
 
 
 def test_files_that_are_damaged_or_missing_are_named(fla: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

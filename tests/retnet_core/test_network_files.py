@@ -91,6 +91,10 @@ def change(folder: Path, changed: Callable[[dict[str, torch.Tensor]], object]) -
     ("changed", "words"),
     [
         (lambda tensors: tensors.pop("layers.1.retention.rate"), r"the weights lack layers\.1\.retention\.rate"),
+        (
+            lambda tensors: tensors.update({"final_norm.weight": torch.zeros(12, dtype=torch.int8)}),
+            r"final_norm\.weight holds torch\.int8; expected numbers with a fraction",
+        ),
         (lambda tensors: tensors.update(bias=torch.zeros(1)), "the weights have an unexpected bias"),
         (
             lambda tensors: tensors.update({"final_norm.weight": torch.zeros(13)}),
