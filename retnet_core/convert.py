@@ -47,13 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return given.run(given)
     except (CheckpointError, OSError) as error:
-        print(f"convert: {error}", file=sys.stderr)
+        print(f"{given.command}: {error}", file=sys.stderr)
         return REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m retnet_core.checkpoint", description="Checkpoints of RetNets.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     convert = commands.add_parser(
         "convert",
         help="a RetNet of torchscale 0.3.0 or flash-linear-attention 0.6.0 into ours, or back",
