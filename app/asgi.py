@@ -35,7 +35,7 @@ from app.redis import process_key
 REFERENCE = (reference.openapi, reference.reference, pages.favicon)
 VISITOR_PAGES = (
     pages.frame, pages.full_page, pages.demo, pages.loader, pages.widget_file,
-    guide.root, guide.robots, guide.guide_index, guide.guide_page,
+    guide.root, guide.robots, guide.guide_index, guide.guide_page, guide.guide_picture,
 )  # fmt: skip
 DASHBOARD_PAGES = (pages.dashboard_root, pages.dashboard_page, pages.dashboard_file)
 

@@ -86,7 +86,8 @@ class Int8Linear:
         # abs and amax, because the infinity norm's kernel is seven times slower.
         peak = x.abs().amax(-1, keepdim=True).clamp_min_(_SMALLEST_PEAK)
         guarded = _guarded(x.shape[0] + 1, self.columns)
-        torch.div(x, peak, out=guarded[1:])
+        # A row that is no number would otherwise spread: the kernel's one step is taken from all rows. Its peak gives it back below.
+        torch.div(x, peak, out=guarded[1:]).nan_to_num_(0.0)
         return torch.ops.quantized.linear_dynamic(guarded, self.packed, self.seven_bits)[1:].mul_(peak)
 
 

@@ -1,6 +1,6 @@
 """Retention in its three forms, side by side.
 
-All three compute the same function (arXiv 2307.08621, section 2.1 and 2.2; gated decay: arXiv 2405.05254, section 3.2) with
+All three compute the same function (arXiv 2307.08621, section 2.1 and 2.2; gated decay: arXiv 2405.05254, section 3.1) with
 `S_n = γ_n S_{n−1} + K_nᵀ V_n` and `O_n = Q_n S_n`. The decay `γ_n` of token n applies to the memory before the token is added.
 
 Shapes everywhere: `q`, `k`: `[batch, heads, length, key_dim]`; `v`: `[batch, heads, length, value_dim]`;
@@ -148,7 +148,7 @@ def retention_normalised(
     *,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Any of the three forms with the paper's three normalisations (arXiv 2307.08621, section 2.1, "Retention Score Normalization").
+    """Any of the three forms with the paper's three normalisations (arXiv 2307.08621, section 2.2, "Retention Score Normalization").
 
     `Q Kᵀ` is scaled by `scale` (None: `1/√key_dim`), row n of D divided by `√d_n` with `d_n = Σ_m D[n,m]`, and row n of the scores
     `R = Q Kᵀ ⊙ D` divided by `max(|r_n|, 1)` with `r_n = Σ_m R[n,m]`. All three multiply the output of token n by one positive number

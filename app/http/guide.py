@@ -24,7 +24,9 @@ BASE = "/guide-docs/"
 LINK = re.compile(r"(?:\./)?([\w-]+)\.md(#[\w-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 # The order of a first reading; whatever else docs/ holds follows by name.
-ORDER = ("run-it", "embed-it", "content", "answers", "operate", "api", "model", "decisions")
+ORDER = ("run-it", "embed-it", "content", "answers", "operate", "api", "model", "retnet", "training", "decisions")
+PICTURE = re.compile(r"[A-Za-z0-9_-]{1,80}\.(svg|png)")
+PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 CACHE = "public, max-age=60"
 
 markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
@@ -160,6 +162,18 @@ def guide_page(request: Request, name: Annotated[str, Parameter(max_length=100)]
     ]
     body = f'<article>\n{found.body}</article>\n<nav aria-label="Neighbouring pages"><p>{" · ".join(ways)}</p></nav>'
     return _html(found.title, body)
+
+
+@route(BASE + "images/{name:str}", http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=True)
+def guide_picture(name: Annotated[str, Parameter(max_length=100)]) -> Response[bytes]:
+    """A picture that a page shows. Raises Problem 404."""
+    match = PICTURE.fullmatch(name)
+    file = guide.folder / "images" / name
+    if match is None or not file.is_file():
+        raise not_found("picture")
+    # Opened by itself, an SVG is a page: it may style itself, and nothing else.
+    headers = {"cache-control": CACHE, "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return Response(file.read_bytes(), media_type=PICTURES[match.group(1)], headers=headers)
 
 
 def _sitemap(origin: str) -> Response[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from urllib.parse import urljoin
 from xml.etree import ElementTree
 
 import msgspec
@@ -125,6 +126,7 @@ async def test_the_guide_is_a_website_that_a_crawler_can_read(visitors, web):
     sitemap = re.search(r"Sitemap: (\S+)", robots).group(1)
     tree = ElementTree.fromstring((await visitors.get(sitemap)).text)
     pages = [element.text for element in tree.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")]
+    shown = []
     assert len(pages) >= 3 and all(page.startswith(f"{web.visitor_url}/guide-docs/") for page in pages)
     for address in pages:
         page = await visitors.get(address)
@@ -132,7 +134,14 @@ async def test_the_guide_is_a_website_that_a_crawler_can_read(visitors, web):
         assert re.search(r'<h2 id="[\w-]+"', page.text)
         for link in re.findall(r'href="(/guide-docs/[^"#]*)', page.text):
             assert (await visitors.get(link)).status_code == 200, f"{address} links to {link}"
-    problem(await visitors.get("/guide-docs/no-such"), 404, "not-found")
+        for source in re.findall(r'<img src="([^"]*)"', page.text):
+            picture = await visitors.get(urljoin(address, source))
+            assert picture.status_code == 200, f"{address} shows {source}"
+            assert picture.headers["content-type"].startswith("image/") and directives(picture)["default-src"] == ["'none'"]
+            shown.append(source)
+    assert "images/bench-turns.svg" in shown
+    for missing in ("no-such", "images/no-such.svg", "images/..%2Frun-it.md", "images/model.md"):
+        problem(await visitors.get(f"/guide-docs/{missing}"), 404, "not-found")
 
 
 def test_links_between_pages_of_the_guide_lead_somewhere(tmp_path):

@@ -228,7 +228,7 @@ BAD: list[tuple[Callable[[], Request], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize("precision", ["kernels", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["kernels", "int8", "float32", "bfloat16"])
 def test_what_is_wrong_with_one_request_changes_nothing_for_others(precision: str) -> None:
     """Not a bit of the logits, ids and states of those that run in the same passes."""
     with pytest.MonkeyPatch.context() as patch:
