@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from retnet_core.config import RetNetConfig
-from retnet_core.native.build import FAST, TARGETS, BuildError, build, find, supported
+from retnet_core.native.build import FAST, TARGETS, BuildError, build, fastest, find, supported
 
 if TYPE_CHECKING:
     from retnet_core.model import Layer
@@ -101,14 +101,14 @@ def library() -> Library | None:
 
     The environment variable RETNET_CORE_NATIVE chooses: `off`, or the name of a target, such as `plain`, for tests.
     """
-    chosen = os.environ.get(_SWITCH) or FAST
+    chosen = os.environ.get(_SWITCH)
     if chosen == "off":
         return None
-    if chosen not in TARGETS:
+    if chosen and chosen not in TARGETS:
         raise ValueError(f"{_SWITCH} is off or one of {', '.join(TARGETS)}, not {chosen!r}")
-    target = TARGETS[chosen]
-    if not supported(target):
-        log.info("no kernels: this processor lacks %s", target.name)
+    target = TARGETS[chosen] if chosen else fastest()
+    if target is None or not supported(target):
+        log.info("no kernels: this processor lacks %s", chosen or " and ".join(FAST))
         return None
     try:
         return Library(find(target) or build(target), target.name)

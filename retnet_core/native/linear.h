@@ -27,7 +27,9 @@ constexpr int kGroupBytes = kGroup * kTile;          // weights of a tile in one
 constexpr int kTileBytes = kGroupBytes + 2 * kTile;  // with their scales
 
 // Tiles whose sums, in integers and in floats, fit the registers together with the weights.
-#ifdef __AVX512F__
+#if defined(RETNET_HALVES)
+constexpr int kRows = kManyRegisters ? 8 : 4, kColumns = 1;
+#elif defined(__AVX512F__)
 constexpr int kRows = 6, kColumns = 2;
 #else
 constexpr int kRows = 2, kColumns = 1;
@@ -84,13 +86,21 @@ inline void quantize_group(const float* x, const Inputs& to, int64_t group) {
   for (int i = 0; i < kGroup / kLanes; i++) {
     const Integers steps = nearest(values[i] * inverse);
     total += steps;
-    typedef int8_t Bytes __attribute__((vector_size(kLanes)));
-    const Bytes bytes = __builtin_convertvector(steps, Bytes);
-    std::memcpy(to.steps + group * kGroup + i * kLanes, &bytes, sizeof bytes);
+    store_bytes(to.steps + group * kGroup + i * kLanes, steps);
   }
   to.scales[group] = peak / 127;
   to.excess[group] = 128 * sum(total);
 }
+
+#ifdef RETNET_HALVES
+
+}  // namespace retnet
+
+#include "linear_avx2.h"
+
+namespace retnet {
+
+#else
 
 // Adds to each of 16 sums the products of its four weights with the four inputs.
 struct Dot {
@@ -101,23 +111,6 @@ struct Dot {
     std::memcpy(&four, inputs, 4);
     return reinterpret_cast<Integers>(
         _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), _mm512_loadu_si512(weights), _mm512_set1_epi32(four)));
-  }
-#elif defined(__AVX2__)
-  static constexpr bool kUnsigned = false;
-  static Integers add(Integers sums, const uint8_t* weights, const int8_t* inputs) {
-    int32_t four;
-    std::memcpy(&four, inputs, 4);
-    // The instruction multiplies unsigned by signed and adds pairs in 16 bits, which 2 × 127 × 127 does not fill: |inputs| × (± weights).
-    const __m256i in = _mm256_set1_epi32(four), size = _mm256_abs_epi8(in);
-    __m256i halves[2];
-    std::memcpy(halves, &sums, sizeof halves);
-    for (int half = 0; half < 2; half++) {
-      const __m256i stored = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 32 * half));
-      const __m256i w = _mm256_sign_epi8(_mm256_xor_si256(stored, _mm256_set1_epi8(-128)), in);
-      halves[half] = _mm256_add_epi32(halves[half], _mm256_madd_epi16(_mm256_maddubs_epi16(size, w), _mm256_set1_epi16(1)));
-    }
-    std::memcpy(&sums, halves, sizeof halves);
-    return sums;
   }
 #elif defined(__ARM_FEATURE_DOTPROD)
   static constexpr bool kUnsigned = false;
@@ -153,19 +146,29 @@ inline Floats scales_of(const uint8_t* group) {
 
 template <int Rows, int Columns, bool Add>
 inline void multiply_tile(const Linear& w, const uint8_t* weight, const Inputs& x, float* y) {
+  // So few sums would wait for each other: two of each, which integers allow.
+  constexpr bool kSplit = Rows * Columns <= 2;
   const int64_t groups = w.inputs / kGroup;
   Floats sums[Rows][Columns];
   for (int m = 0; m < Rows; m++)
     for (int n = 0; n < Columns; n++) sums[m][n] = Floats{};
   for (int64_t group = 0; group < groups; group++, weight += kTileBytes) {
-    Integers parts[Rows][Columns];
+    Integers parts[Rows][Columns], others[Rows][Columns];
     for (int m = 0; m < Rows; m++)
-      for (int n = 0; n < Columns; n++) parts[m][n] = Dot::kUnsigned ? all(-x.excess[m * groups + group]) : Integers{};
+      for (int n = 0; n < Columns; n++) {
+        parts[m][n] = Dot::kUnsigned ? all(-x.excess[m * groups + group]) : Integers{};
+        others[m][n] = Integers{};
+      }
 #pragma GCC unroll 4
     for (int k = 0; k < kGroup / 4; k++)
       for (int m = 0; m < Rows; m++)
-        for (int n = 0; n < Columns; n++)
-          parts[m][n] = Dot::add(parts[m][n], weight + n * w.tile_bytes() + k * kFour, x.steps + m * w.inputs + group * kGroup + 4 * k);
+        for (int n = 0; n < Columns; n++) {
+          Integers& sums = kSplit && k % 2 ? others[m][n] : parts[m][n];
+          sums = Dot::add(sums, weight + n * w.tile_bytes() + k * kFour, x.steps + m * w.inputs + group * kGroup + 4 * k);
+        }
+    if (kSplit)
+      for (int m = 0; m < Rows; m++)
+        for (int n = 0; n < Columns; n++) parts[m][n] += others[m][n];
     for (int n = 0; n < Columns; n++) {
       const Floats scales = scales_of(weight + n * w.tile_bytes());
       for (int m = 0; m < Rows; m++) sums[m][n] += floats(parts[m][n]) * (scales * all(x.scales[m * groups + group]));
@@ -177,6 +180,8 @@ inline void multiply_tile(const Linear& w, const uint8_t* weight, const Inputs& 
       store(to, Add ? load(to) + sums[m][n] : sums[m][n]);
     }
 }
+
+#endif
 
 template <int Columns, bool Add>
 void multiply_strip(const Linear& w, int64_t tile, Inputs x, int64_t rows, float* y) {
@@ -199,7 +204,8 @@ template <bool Add>
 void multiply(const Linear& w, const Inputs& x, int64_t rows, float* y, int number, int team) {
   const Part part = part_of(w.outputs / kTile, number, team, kColumns);
   int64_t tile = part.begin;
-  for (; tile + kColumns <= part.end; tile += kColumns) multiply_strip<kColumns, Add>(w, tile, x, rows, y);
+  // One or two rows wait for the weights: read as one stream, they arrive half as fast again.
+  for (; rows > 2 && tile + kColumns <= part.end; tile += kColumns) multiply_strip<kColumns, Add>(w, tile, x, rows, y);
   for (; tile < part.end; tile++) multiply_strip<1, Add>(w, tile, x, rows, y);
 }
 

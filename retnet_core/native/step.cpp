@@ -38,7 +38,6 @@ namespace {
 
 constexpr int64_t kChunk = 64;  // tokens of a chunk of retention
 constexpr int64_t kHead = 128;  // the largest head
-constexpr Integers kPlaces = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // Memory that begins at a cache line, and is kept from pass to pass.
 template <class T>
@@ -263,9 +262,9 @@ class Worker {
     for (int64_t i = 0; i < dim; i++, state += dim) {
       const Floats q = all(s.q[i]), k = all(s.k[i]);
       for (int c = 0; c < Columns; c++) {
-        const Floats value = load(state + c * kLanes) * remaining + k * v[c];
+        const Floats value = fused(load(state + c * kLanes), remaining, k * v[c]);
         store(state + c * kLanes, value);
-        out[c] += q * value;
+        out[c] = fused(q, value, out[c]);
       }
     }
     for (int c = 0; c < Columns; c++) store(s.out + column + c * kLanes, out[c]);
@@ -307,8 +306,8 @@ class Worker {
         float* place = s.scores + n * padded + m;
         // Where the token is later than the row, the difference is positive; its exponential stays finite, and is cut off.
         const Floats decay = exponential(all(s.cumulated[n]) - load(s.cumulated + m));
-        const Integers past = (kPlaces + all(static_cast<int32_t>(m))) <= all(static_cast<int32_t>(n));
-        store(place, reinterpret_cast<Floats>(reinterpret_cast<Integers>(load(place) * decay) & past));
+        const Integers past = (places() + all(static_cast<int32_t>(m))) <= all(static_cast<int32_t>(n));
+        store(place, of_bits(bits(load(place) * decay) & past));
       }
     }
   }

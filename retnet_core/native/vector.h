@@ -5,6 +5,17 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+// RETNET_HALF: 32 bytes at a time, though the processor has registers of 64.
+#if defined(__AVX2__) && (!defined(__AVX512F__) || defined(RETNET_HALF))
+#define RETNET_HALVES
+#include "vector_avx2.h"
+
+namespace retnet {
+#else
 namespace retnet {
 
 constexpr int kLanes = 16;
@@ -21,11 +32,32 @@ inline Floats all(float value) { return value - Floats{}; }
 inline Integers all(int32_t value) { return value - Integers{}; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
-inline Floats absolute(Floats a) { return reinterpret_cast<Floats>(reinterpret_cast<Integers>(a) & all(0x7fffffff)); }
 inline Floats floats(Integers a) { return __builtin_convertvector(a, Floats); }
+inline Integers bits(Floats a) { return reinterpret_cast<Integers>(a); }
+inline Floats of_bits(Integers a) { return reinterpret_cast<Floats>(a); }
+inline Integers places() { return Integers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+
+// a b + c, rounded once where the processor can. Where two products are added, it says which of them is not rounded by itself.
+inline Floats fused(Floats a, Floats b, Floats c) {
+#ifdef __AVX512F__
+  return reinterpret_cast<Floats>(
+      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#else
+  return a * b + c;
+#endif
+}
+
+// Integers of −128 … 127 as bytes.
+inline void store_bytes(int8_t* to, Integers value) {
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  const Bytes bytes = __builtin_convertvector(value, Bytes);
+  std::memcpy(to, &bytes, sizeof bytes);
+}
+#endif
+inline Floats absolute(Floats a) { return of_bits(bits(a) & all(0x7fffffff)); }
 
 // The nearest integers, ties to even, of |x| < 2²². Added to 1.5 × 2²³, a float has no fraction left, and its low bits are the integer.
-inline Integers nearest(Floats x) { return reinterpret_cast<Integers>(x + all(12582912.0f)) - all(0x4b400000); }
+inline Integers nearest(Floats x) { return bits(x + all(12582912.0f)) - all(0x4b400000); }
 
 template <class Vector, class Number, class Fold>
 inline Number fold(Vector a, Number start, Fold&& with) {
@@ -59,8 +91,8 @@ inline Floats exponential(Floats x) {
   for (const float term : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
     value = value * x + all(term);
   value = value * (x * x) + x + all(1.0f);
-  value *= reinterpret_cast<Floats>((power + all(127)) << 23);
-  return reinterpret_cast<Floats>(reinterpret_cast<Integers>(value) & ~lost);
+  value *= of_bits((power + all(127)) << 23);
+  return of_bits(bits(value) & ~lost);
 }
 
 inline Floats swish(Floats x) { return x / (all(1.0f) + exponential(-x)); }
@@ -72,7 +104,9 @@ inline void rms_norm(const float* x, const float* weight, int64_t length, float 
 }
 
 // Sums of a tile must fit the registers: 32 of 64 bytes with AVX-512, elsewhere 16 of 32 bytes or 32 of 16.
-#ifdef __AVX512F__
+#if defined(RETNET_HALVES)
+constexpr int kProductRows = 5, kProductColumns = kManyRegisters ? 2 : 1;
+#elif defined(__AVX512F__)
 constexpr int kProductRows = 5, kProductColumns = 4;
 #else
 constexpr int kProductRows = 3, kProductColumns = 1;

@@ -180,13 +180,16 @@ def test_a_request_gets_the_same_numbers_alone_and_among_others(kernels: Library
         assert torch.equal(alone.state.retention, among.state.retention)
 
 
-def test_all_instructions_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AVX-512 and AVX2 both fuse multiplication and addition, and add in one order."""
+@pytest.mark.parametrize("name", ["avx512-vnni", "avx512-vnni-256", "avx-vnni"])
+def test_all_instructions_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVX-512 and AVX2, wide and half as wide, all fuse multiplication and addition, and add in one order."""
     results = []
-    for name in ("avx512-vnni", "avx2"):
-        fast, _ = models(compiled(name), monkeypatch)
-        results.append(fast.read(list(range(70)))[0])
-    assert torch.equal(*results)
+    for one in (name, "avx2"):
+        fast, _ = models(compiled(one), monkeypatch)
+        read, state = fast.read(list(range(70)))
+        results.append((read, fast.read([5], state)[0], fast.read([5, 6], state)[0]))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_a_long_forgetting_stays_finite(kernels: Library, monkeypatch: pytest.MonkeyPatch) -> None:
