@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Before there is a group: as defaults of its functions this module keeps the group that exists when it is first imported, be it by an
+# optimiser. The group's threads then outlive it, and now and then abort a process that has finished.
+import torch.distributed.nn
 from torch import Tensor
 
 

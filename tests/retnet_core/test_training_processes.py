@@ -41,6 +41,14 @@ def ended(command: list[str]) -> str:
     return said
 
 
+def in_two(*command: str) -> list[str]:
+    """The command in two processes that torchrun starts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}", *command]
+
+
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not any(line["step"] >= step for line in read_log(folder)):
@@ -83,22 +91,35 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on(tmp_path: Path) -> 
 def test_two_processes_train_as_one_does(tmp_path: Path, micro_batch: int) -> None:
     changes = ("training.steps=8", "optimiser.eps=1e-4", "output.checkpoint_every=0")
     ended(arguments(tmp_path, "one", *changes))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    _, *rest = arguments(tmp_path, "two", *changes, f"training.micro_batch={micro_batch}")
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-addr=127.0.0.1",
-        f"--master-port={port}",
-        "-m",
-        *rest,
-    ]
-    said = ended(torchrun)
+    said = ended(in_two(*arguments(tmp_path, "two", *changes, f"training.micro_batch={micro_batch}")))
     assert said.count('"step": 8, "tokens": 768, "loss"') == 1, "one process alone writes"
     for (step, one), (other_step, two) in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert step == other_step
         assert two == pytest.approx(one, rel=1e-5)
     assert len(checkpoints(tmp_path / "two")) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for the names of a process's threads")
+def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
+    """One that does may abort a process while it ends."""
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    said = ended(in_two(str(tmp_path / "leaving.py")))
+    assert said.count("joined: True, left: False") == 2, said
+
+
+LEAVING = """
+import gc
+from pathlib import Path
+from retnet_core.training.processes import Processes
+
+def group_threads():
+    return any("gloo" in name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
+
+processes = Processes.join("cpu")
+import torch._dynamo  # as every optimiser of torch does
+processes.wait()
+joined = group_threads()
+processes.leave()
+gc.collect()
+print(f"joined: {joined}, left: {group_threads()}", flush=True)
+"""
