@@ -1,0 +1,21 @@
+"""`python -m benchmarks.report_card selection [--half choose|report] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.report_card import selection
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report_card", description="The report card, part by part.")
+    parts = parser.add_subparsers(dest="part", required=True)
+    one = parts.add_parser("selection", help="finding passages and sentences, and telling what is not answered")
+    selection.add_arguments(one)
+    one.set_defaults(run=selection.run)
+    given = parser.parse_args()
+    given.run(given)
+
+
+if __name__ == "__main__":
+    main()
