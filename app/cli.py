@@ -255,6 +255,28 @@ def bench(
     raise typer.Exit(done.returncode)
 
 
+@app.command(name="eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def evaluate(
+    context: typer.Context,
+    labelled: Annotated[str, typer.Option("--set", metavar="FILE", help="The questions with what is right: docs/evaluate.md.")],
+    assistant: Annotated[str | None, typer.Option(help="Slug or id of the assistant that is asked; guide by default.")] = None,
+    content: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Instead: a website or a folder of pages, read for this run alone.")
+    ] = None,
+    details: Annotated[str | None, typer.Option(metavar="FILE", help="Write every question with its answer there.")] = None,
+    as_json: Json = False,
+    quick: Annotated[bool, typer.Option("--quick", help="15 questions of the set, evenly taken.")] = False,
+) -> None:
+    """Put a labelled set of questions to the whole product, and print what its answers are worth."""
+    given = {"--set": labelled, "--assistant": assistant, "--content": content, "--details": details}
+    options = [part for name, value in given.items() if value is not None for part in (name, value)]
+    flags = [flag for flag, wanted in (("--quick", quick), ("--json", as_json)) if wanted]
+    command = [sys.executable, "-m", "benchmarks.report_card", "eval", *options, *flags, *context.args]
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths})
+    raise typer.Exit(done.returncode)
+
+
 def fail(message: str) -> NoReturn:
     """One line on stderr, and exit code 1."""
     print(f"retort: {' '.join(message.split())}", file=sys.stderr)

@@ -64,6 +64,9 @@ class Api:
     def post(self, path: str, body: Mapping[str, object]) -> Any:
         return self._call("POST", path, body=body)
 
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path)
+
     def pages(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
         """Every item of a cursor-paged list."""
         cursor: str | None = None

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.report_card selection [--half choose|report] [--json FILE]`."""
+"""`python -m benchmarks.report_card selection` and `… eval`, which `retort eval` starts."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks.report_card import selection
+from benchmarks.report_card import product, selection
 
 
 def main() -> None:
@@ -13,6 +13,9 @@ def main() -> None:
     one = parts.add_parser("selection", help="finding passages and sentences, and telling what is not answered")
     selection.add_arguments(one)
     one.set_defaults(run=selection.run)
+    one = parts.add_parser("eval", help="a labelled set of questions through the whole product")
+    product.add_arguments(one)
+    one.set_defaults(run=product.run)
     given = parser.parse_args()
     given.run(given)
 
