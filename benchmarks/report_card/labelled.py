@@ -17,6 +17,8 @@ OWN_KEYS = ("question", "turns", "answerable", "facts", "pages", "note")
 # A hand-written row of retnet_core/distill/handwritten is a labelled question as it stands; these of its keys say nothing here.
 ROW_KEYS = ("kind", "passages", "evidence", "answer", "style", "half")
 
+ENDINGS = (".html", ".htm", ".md")  # of pages; an address is the same without
+
 
 class SetError(ValueError):
     """A set that cannot be used; names the file, the line and what to do."""
@@ -42,9 +44,14 @@ class Labelled:
         return all(re.search(fact, plain, re.IGNORECASE) for fact in self.facts)
 
     def cites(self, url: str) -> bool:
-        """Whether an address leads to one of the pages: the same but for the fragment, or ending in the page after a slash."""
-        address = urldefrag(url).url.rstrip("/")
-        return any(address == page or address.endswith("/" + page) for page in (one.strip("/") for one in self.pages))
+        """Whether an address leads to one of the pages: the same but for fragment and ending, or a whole end of it."""
+        address = _plain(url)
+        return any(address == page or address.endswith("/" + page) for page in map(_plain, self.pages))
+
+
+def _plain(address: str) -> str:
+    path = urldefrag(address).url.strip("/")
+    return next((path.removesuffix(ending) for ending in ENDINGS if path.endswith(ending)), path)
 
 
 def read_set(path: Path) -> list[Labelled]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,7 @@ class Vectors(Ranker):
     def _site(self, site: Site) -> tuple[np.ndarray, list[np.ndarray]]:
         """(vectors of the passages, of the sentences of each), as ingest makes them."""
         if site.package not in self._sites:
-            drafts = [
-                {"heading_path": [], "text": one.text, "sentences": spans}
-                for one, spans in zip(site.passages, site.spans, strict=True)
-            ]
+            drafts = [_draft(one.text, spans) for one, spans in zip(site.passages, site.spans, strict=True)]
             texts = [passage_text(one.title, draft) for one, draft in zip(site.passages, drafts, strict=True)]
             sentences = [sentence_texts(one.title, draft) for one, draft in zip(site.passages, drafts, strict=True)]
             vectors = self._kept(texts + [sentence for group in sentences for sentence in group])
@@ -212,6 +210,55 @@ class Hybrid(Vectors):
     def answerability(self, asked: Asked, places: Sequence[int]) -> float:
         """What the first gate mostly looks at: the best passage's and the best sentence's cosine."""
         return float(self.cosines(asked).max()) + super().answerability(asked, places)
+
+
+class Reranked(Ranker):
+    """A model that reads question and text together, over the best passages of another ranker (a cross-encoder).
+
+    `score` takes pairs (question, text) and gives float [pairs]; a passage is put to it with its title, a sentence after it, as in the
+    vectors. Passages beyond the first `depth` keep the other's order below all that were read.
+    """
+
+    def __init__(
+        self, name: str, base: Ranker, score: Callable[[Sequence[tuple[str, str]]], np.ndarray], depth: int = 20
+    ) -> None:
+        self.name = name
+        self._base, self._score, self._depth = base, score, depth
+
+    def prepare(self, asked: Sequence[Question]) -> None:
+        self._base.prepare(asked)
+
+    def joins(self, question: Question) -> bool:
+        return self._base.joins(question)
+
+    def passage_scores(self, asked: Asked) -> np.ndarray:
+        before = np.asarray(self._base.passage_scores(asked), dtype=np.float64)
+        best = np.argsort(-before, kind="stable")[: self._depth]
+        read = [asked.question.site.passages[int(place)] for place in best]
+        found = np.asarray(
+            self._score([(asked.text, passage_text(one.title, _draft(one.text, []))) for one in read]), dtype=np.float64
+        )
+        scores = found.min() - 1 - (before.max() - before)
+        scores[best] = found
+        return scores
+
+    def sentence_scores(self, asked: Asked, places: Sequence[int]) -> list[np.ndarray]:
+        site = asked.question.site
+        groups = [
+            sentence_texts(site.passages[place].title, _draft(site.passages[place].text, site.spans[place])) for place in places
+        ]
+        scores = np.asarray(self._score([(asked.text, sentence) for group in groups for sentence in group]))
+        return np.split(scores, np.cumsum([len(group) for group in groups])[:-1])
+
+    def answerability(self, asked: Asked, places: Sequence[int]) -> float:
+        """The score of the best passage, read whole."""
+        one = asked.question.site.passages[places[0]]
+        return float(self._score([(asked.text, passage_text(one.title, _draft(one.text, [])))])[0])
+
+
+def _draft(text: str, spans: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """A passage as ingest knows it before it has vectors; ours have no headings beside their titles."""
+    return {"heading_path": [], "text": text, "sentences": spans}
 
 
 class Bm25:

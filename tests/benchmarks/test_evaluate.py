@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.operate.ask import Answer
+from app.operate.client import Api
 from benchmarks._report import Report
 from benchmarks.report_card.content import _address, pages_of
 from benchmarks.report_card.labelled import Labelled, SetError, read_set
-from benchmarks.report_card.product import Asked, measure
+from benchmarks.report_card.product import Asked, ask_all, measure
 from retnet_core.distill.handwritten.rows import FOLDER
+from tests.ops.test_ask import EVENTS, EVIDENCE, Server, event, message
 
 
 def written(tmp_path: Path, *lines: str) -> Path:
@@ -31,6 +35,7 @@ def test_the_examples_of_the_documentation_are_a_set(tmp_path: Path):
     assert first.cites("https://shop.example/opening-hours/#:~:text=10") and not first.cites(
         "https://shop.example/no-opening-hours"
     )
+    assert first.cites("http://127.0.0.1:9/opening-hours.md#sunday") and not first.cites("https://shop.example/opening-hours/old")
     assert second.turns == ("do you take cards?", "and abroad ones?") and second.answerable
     assert not third.answerable
 
@@ -122,6 +127,40 @@ def test_a_set_without_any_of_a_kind_leaves_those_rows_open():
     measure([_asked(1, evidence="We open.")], report)
     rows = {row.name: row.value for row in report.rows}
     assert rows["all facts in the evidence"] is None and rows["refusal precision"] is None and rows["refusal recall"] is None
+
+
+# The API over a real line, as the tests of `retort ask` serve it.
+
+DONE = event(4, "done", {"message": message("done", "It is red.")})
+
+
+@contextmanager
+def _serving(*streams: tuple[list[bytes], str]) -> Iterator[tuple[Server, Api]]:
+    server = Server(list(streams))
+    try:
+        with Api(server.url, "rk_test") as api:
+            yield server, api
+    finally:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+def test_the_earlier_messages_are_asked_first_and_the_last_answer_counts():
+    two = Labelled(1, ("what is on the shelf", "and its colour?"), True, ("red",), ())
+    told: list[str] = []
+    with _serving(([EVENTS[1], DONE], "whole")) as (server, api):
+        (asked,) = ask_all(api, [two], "guide", told.append)
+    assert server.posted == 2 and told == ["1 of 1 questions"]
+    assert asked.answer is not None and asked.wording == "It is red." and asked.evidence == EVIDENCE[0]["text"]
+
+
+def test_a_question_that_fails_is_told_and_the_others_go_on():
+    failed = event(4, "failed", {"message": message("failed") | {"error": "The model is away."}})
+    one = Labelled(1, ("what colour",), True, ("red",), ())
+    with _serving(([failed], "whole"), ([DONE], "whole")) as (_, api):
+        first, second = ask_all(api, [one, one], "guide")
+    assert (first.answer, first.failure) == (None, "The model is away.")
+    assert second.wording == "It is red."
 
 
 def test_a_folder_becomes_a_site_that_links_to_every_page(tmp_path: Path, monkeypatch):

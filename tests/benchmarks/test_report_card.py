@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.report_card.measures import area, measured, refused
 from benchmarks.report_card.outcomes import outcome
-from benchmarks.report_card.rankers import Asked, Bm25, Hybrid, Occurrences, Ranker, Vectors, Words
+from benchmarks.report_card.rankers import Asked, Bm25, Hybrid, Occurrences, Ranker, Reranked, Vectors, Words
 from benchmarks.report_card.selection import Unknown, rankers, report_rows
 from benchmarks.report_card.sites import Question, Site, gold, questions
 from retnet_core.distill.handwritten.rows import Passage, Row
@@ -215,6 +215,19 @@ def test_the_fusion_adds_both_ranks():
     places = np.argsort(np.argsort(-vectors.cosines(asked)))
     expected = 1 / (61 + places) + np.array([0, 1 / 61, 0, 1 / 62])
     assert fused == pytest.approx(expected, abs=1e-8)
+
+
+def test_a_model_that_reads_pairs_orders_the_best_passages_and_their_sentences():
+    def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        assert all(question == "what do i pay to get in" for question, _ in pairs)
+        return np.array([float(text.count("open")) for _, text in pairs])
+
+    ranker = Reranked("reads", Fixed([4, 3, 2, 1], SENTENCES), score, depth=3)
+    asked = Asked(_asked(_row()), False)
+    assert np.argsort(-ranker.passage_scores(asked), kind="stable").tolist() == [2, 0, 1, 3]  # the fourth was not read
+    assert [scores.tolist() for scores in ranker.sentence_scores(asked, [2, 0])] == [[1, 1], [0, 0, 0]]
+    assert ranker.answerability(asked, [2, 0]) == 2
+    assert ranker.selected(asked, [2, 0, 1, 3], ranker.passage_scores(asked)) is None
 
 
 def test_words_join_messages_as_the_encoder_does():
