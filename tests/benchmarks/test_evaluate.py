@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,7 +149,9 @@ def _serving(*streams: tuple[list[bytes], str]) -> Iterator[tuple[Server, Api]]:
 def test_the_earlier_messages_are_asked_first_and_the_last_answer_counts():
     two = Labelled(1, ("what is on the shelf", "and its colour?"), True, ("red",), ())
     told: list[str] = []
-    with _serving(([EVENTS[1], DONE], "whole")) as (server, api):
+    opened = json.dumps({"id": "c", "messages": [], "last_event_id": "0-0"}).encode()
+    answered = ([EVENTS[1], DONE], "whole")
+    with _serving(answered, ([opened], "whole"), answered) as (server, api):
         (asked,) = ask_all(api, [two], "guide", told.append)
     assert server.posted == 2 and told == ["1 of 1 questions"]
     assert asked.answer is not None and asked.wording == "It is red." and asked.evidence == EVIDENCE[0]["text"]
