@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,31 @@ from functools import cached_property
 from retnet_core.distill.handwritten.rows import Passage, Row, normalised, twins
 from workers.answer.query import context
 from workers.answer.sentences import split_sentences
+from workers.ingest.split import ROW_WORDS
 
 # Another passage that holds the evidence word for word was found as well as the named one, if the evidence has so many words:
 # fewer ("It is off by default.") may be said of many things.
 EVIDENCE_WORDS = 8
+# A table's row as the product writes it into a passage, a line each: "First cell: Column: value; Column: value".
+_NAME = r"(?:(?!\.\s|: )[^;\n])"
+_COLUMN = rf"[A-Z0-9]{_NAME}{{0,39}}: [^;\n]*"
+_ROW = re.compile(rf"^{_NAME}{{1,80}}: {_COLUMN}(?:; {_COLUMN})*$", re.MULTILINE)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Spans [start, end) as ingest makes them: a table's row is one sentence, whatever stops are in it (workers.ingest.split)."""
+    spans: list[tuple[int, int]] = []
+    prose = 0
+    for row in _ROW.finditer(text):
+        if len(row.group().split()) <= ROW_WORDS:
+            spans += _prose(text, prose, row.start())
+            spans.append(row.span())
+            prose = row.end()
+    return spans + _prose(text, prose, len(text))
+
+
+def _prose(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    return [(start + left, start + right) for left, right in split_sentences(text[start:end])]
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,7 @@ class Site:
     @cached_property
     def spans(self) -> list[list[tuple[int, int]]]:
         """[start, end) of the sentences of each passage's text."""
-        return [split_sentences(one.text) for one in self.passages]
+        return [sentence_spans(one.text) for one in self.passages]
 
     @cached_property
     def twins(self) -> Mapping[str, frozenset[str]]:

@@ -18,7 +18,7 @@ from benchmarks.report_card.measures import area, measured, refused
 from benchmarks.report_card.outcomes import outcome
 from benchmarks.report_card.rankers import Asked, Bm25, Hybrid, Occurrences, Ranker, Reranked, Vectors, Words
 from benchmarks.report_card.selection import Unknown, rankers, report_rows
-from benchmarks.report_card.sites import Question, Site, gold, questions
+from benchmarks.report_card.sites import Question, Site, gold, questions, sentence_spans
 from retnet_core.distill.handwritten.rows import Passage, Row
 
 TICKETS = Passage("zoo:1", "zoo", "Zoo: tickets", "A ticket costs 12 €. Children under six are free. The shop is near.", True)
@@ -66,6 +66,14 @@ SENTENCES = ([3, 1, 0], [3, 1, 0], [2, 0], [0, 2, 1])
 def _asked(row: Row) -> Question:
     (question,) = questions([row], {"zoo": ZOO})
     return question
+
+
+def test_a_row_of_a_table_is_one_sentence_and_prose_is_split():
+    text = "We teach.\nL3 Pressing: Date: 20 June; Tutor: Dr I. Fenn; Fee: £32. Cash.\nNote: bring a pen. Doors: at nine.\nPets: Allowed: no. None"
+    assert [text[start:end] for start, end in sentence_spans(text)] == [
+        "We teach.", "L3 Pressing: Date: 20 June; Tutor: Dr I. Fenn; Fee: £32. Cash.", "Note: bring a pen.", "Doors: at nine.",
+        "Pets: Allowed: no. None",
+    ]  # fmt: skip
 
 
 def test_a_passage_that_says_the_same_is_found_as_well():
@@ -243,7 +251,7 @@ def test_a_ranker_that_is_not_there_is_named(name: str):
         rankers([name], None)
 
 
-def test_the_command_measures_the_smallest_site(tmp_path):
+def test_the_command_measures_the_small_sites(tmp_path):
     out, details = tmp_path / "rows.json", tmp_path / "details.jsonl"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.report_card", "selection", "--quick", "--half", "choose", "--ranker", "minilm", "--json", str(out),
@@ -252,9 +260,9 @@ def test_the_command_measures_the_smallest_site(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(out.read_text())}
     assert rows["MiniLM: gold passage among the best 5"]["goal"] == 90
-    assert 30 < rows["MiniLM: gold passage among the best 5"]["value"] < 80
+    assert 75 < rows["MiniLM: gold passage among the best 5"]["value"] < 95
     told = [json.loads(line) for line in details.read_text().splitlines()]
-    assert {one["half"] for one in told} == {"choose"} and {one["package"] for one in told} == {"kmail"}
+    assert {one["half"] for one in told} == {"choose"} and all(one["package"].startswith("dev-") for one in told)
 
 
 def test_the_command_says_in_a_line_what_is_not_there():
