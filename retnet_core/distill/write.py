@@ -8,8 +8,6 @@ to numbered files as it comes; a command that was ended goes on after them. `kee
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import importlib
 import json
 import lzma
 import random
@@ -24,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from retnet_core.distill import DistillError
+from retnet_core.distill.functions import load_function
 from retnet_core.distill.handwritten import rows as handwritten
 from retnet_core.distill.handwritten.rows import Passage, passage_id
 from retnet_core.distill.writer import tasks
@@ -34,6 +33,7 @@ from retnet_core.distill.writer.qwen import Qwen
 from retnet_core.distill.writer.samples import Sentences, form_of, page_of, texts
 from retnet_core.distill.writer.tasks import Ask, Page, Pair
 from retnet_core.gguf import GgufError
+from retnet_core.training.processes import Processes
 
 CONFIGURATION = Path(__file__).with_name("write.toml")
 WRITTEN_PAGES = "written-pages"
@@ -47,6 +47,7 @@ STYLE_SHARES = {
 }  # fmt: skip
 PAGE_WORDS = (45, 220)
 LINES = 4096  # of an output file
+RUN = 64  # passages in a row that one process takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +108,10 @@ class WriteConfig:
             raise DistillError(f"{path}: {error}") from None
 
 
-def load_function(name: str) -> Any:
-    """The function that "package.module:function" names. Raises `DistillError`."""
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DistillError(f"{name!r} is no function that can be imported as package.module:function ({error})") from None
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=CONFIGURATION, help="a TOML file like write.toml beside this module")
     parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on later")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--untuned", action="store_true", help="do not tune the writer first (its layouts are then foreign to it)"
     )
@@ -127,7 +119,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     until = time.time() + given.seconds if given.seconds else float("inf")
-    Writing(WriteConfig.read(given.config), given.device, until).run(tuned=not given.untuned)
+    config = WriteConfig.read(given.config)
+    processes = Processes.join(given.device)
+    try:
+        Writing(config, processes, until).run(tuned=not given.untuned)
+    finally:
+        processes.leave()
 
 
 class Files:
@@ -157,13 +154,17 @@ class Files:
 class Writing:
     """One run of the command."""
 
-    def __init__(self, config: WriteConfig, device: str, until: float) -> None:
-        self.config, self.until, self.begun = config, until, time.time()
-        config.out.mkdir(parents=True, exist_ok=True)
+    def __init__(self, config: WriteConfig, processes: Processes, until: float) -> None:
+        self.config, self.processes, self.until, self.begun = config, processes, until, time.time()
+        # Each process writes about its own share of the passages, to files of its own.
+        self.folder = config.out / f"part-{processes.rank}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.seed = f"{config.seed} {processes.rank}"
         self.known = dict(handwritten.passages())
+        device = processes.device
         try:
             self.network, self.tokenizer = Qwen.load(
-                config.writer, device, torch.bfloat16 if device.startswith("cuda") else torch.float32
+                config.writer, device, torch.bfloat16 if device.type == "cuda" else torch.float32
             )
         except (GgufError, OSError) as error:
             raise DistillError(f"the writer can't be loaded: {error}") from None
@@ -172,7 +173,7 @@ class Writing:
     def log(self, text: str) -> None:
         line = f"{time.time() - self.begun:7.1f} s  {text}"
         print(line, flush=True)
-        with (self.config.out / "log.txt").open("a", encoding="utf-8") as file:
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def run(self, *, tuned: bool) -> None:
@@ -193,9 +194,13 @@ class Writing:
         else:
             samples = self.samples()
             self.log(f"{len(samples)} samples of hand-written rows, {sum(map(len, samples))} tokens")
-            adapters = tune(self.network, samples, self.config.adapter, self.log)
-            state = {name: value.detach().bfloat16().cpu().contiguous() for name, value in adapters.pairs.state_dict().items()}
-            save_file(state, path)
+            adapters = tune(self.network, samples, self.config.adapter, self.processes, self.log)
+            if self.processes.first:
+                state = {
+                    name: value.detach().bfloat16().cpu().contiguous() for name, value in adapters.pairs.state_dict().items()
+                }
+                save_file(state, path.with_suffix(".partial"))
+                path.with_suffix(".partial").rename(path)
         adapters.merge(self.network)
 
     def samples(self) -> list[Sample]:
@@ -220,15 +225,15 @@ class Writing:
             end=end,
             temperature=sizes.temperature,
             min_p=sizes.min_p,
-            seed=self.config.seed + int(time.time()) % 100000,
+            seed=random.Random(f"{self.seed} {time.time()}").randrange(1 << 30),
         )
 
     def write_pages(self) -> None:
         """Pages of invented places, which the questions are then asked of."""
-        files = Files(self.config.out, "pages")
-        missing = self.config.amounts.pages - files.count
+        files = Files(self.folder, "pages")
+        missing = self.config.amounts.pages // self.processes.count - files.count
         if missing > 0:
-            shuffled = random.Random(f"{self.config.seed} pages {files.count}")
+            shuffled = random.Random(f"{self.seed} pages {files.count}")
             wanted = {number: random_request(shuffled) for number in range(missing)}
             prompts = (Prompt(number, self.encode(tasks.new_page_text(*one))) for number, one in wanted.items())
 
@@ -254,10 +259,10 @@ class Writing:
 
     def write_conversations(self) -> None:
         """A visitor's messages, the last of which asks for something that they told."""
-        files = Files(self.config.out, "conversations")
-        missing = self.config.amounts.conversations - files.count
+        files = Files(self.folder, "conversations")
+        missing = self.config.amounts.conversations // self.processes.count - files.count
         if missing > 0:
-            shuffled = random.Random(f"{self.config.seed} conversations {files.count}")
+            shuffled = random.Random(f"{self.seed} conversations {files.count}")
             prompts = (
                 Prompt(
                     number, self.encode(tasks.conversation_text(shuffled.choice((2, 2, 3, 3, 4, 5, 6)), shuffled.random() < 0.8))
@@ -273,7 +278,7 @@ class Writing:
 
     def write_pairs(self) -> None:
         """Questions and answers over all passages, each question read again beside its page."""
-        files = Files(self.config.out, "pairs")
+        files = Files(self.folder, "pairs")
         passages = self.passages()
         done = {record["job"] for record in files.read()}
         self.log(f"{len(passages)} passages")
@@ -281,7 +286,7 @@ class Writing:
 
         def prompts() -> Iterator[Prompt]:
             for number in self.order(passages, done):
-                shuffled = random.Random(f"{self.config.seed} job {number}")
+                shuffled = random.Random(f"{self.seed} job {number}")
                 job = self.job(number, passages, shuffled)
                 if job is None:
                     continue
@@ -305,7 +310,7 @@ class Writing:
         """Numbers of jobs in a shuffled order, prompts of like length near each other."""
         for turn in range(self.config.amounts.passes):
             numbers = [turn * len(passages) + place for place in range(len(passages))]
-            random.Random(f"{self.config.seed} order {turn}").shuffle(numbers)
+            random.Random(f"{self.seed} order {turn}").shuffle(numbers)
             span = 16 * self.config.generator.batch
             for start in range(0, len(numbers), span):
                 part = sorted(numbers[start : start + span], key=lambda number: len(passages[number % len(passages)].text))
@@ -324,9 +329,14 @@ class Writing:
                     ]
             except (OSError, ValueError, KeyError, lzma.LZMAError) as error:
                 raise DistillError(f"{path} is no file of passages: {error}") from None
-        for one in Files(self.config.out, "pages").read():
+        found = self.share(list({one.id: one for one in found}.values()))
+        for one in Files(self.folder, "pages").read():
             found.append(Passage(one["id"], one["package"], one["title"], one["text"], False))
         return list({one.id: one for one in found}.values())
+
+    def share(self, passages: list[Passage]) -> list[Passage]:
+        """This process's, in runs, so that neighbours stay together."""
+        return [one for place, one in enumerate(passages) if place // RUN % self.processes.count == self.processes.rank]
 
     def job(
         self, number: int, passages: Sequence[Passage], shuffled: random.Random
@@ -457,8 +467,3 @@ def asks_of(fit: Sequence[int], count: int, shuffled: random.Random) -> list[Ask
     if answered < count:
         asks.append(Ask((), styles(shuffled)))
     return asks
-
-
-def describe(config: WriteConfig) -> dict[str, Any]:
-    """The configuration as JSON, for the log beside what was written."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from retnet_core.distill.writer.qwen import Layer, Qwen, rotate
+from retnet_core.distill.writer.qwen import Layer, Qwen, QwenConfig, rotate
+from retnet_core.training.processes import Processes
 
 MATRICES = ("queries_keys_values", "out", "gate_up", "down")
 
@@ -78,27 +79,44 @@ class Adapters(nn.Module):
                 weight.copy_((weight.float() + change).to(weight.dtype))
 
 
-def tune(network: Qwen, samples: Sequence[Sample], config: AdapterConfig, log: Callable[[str], None]) -> Adapters:
-    """Train adapters on `samples`. Merge them to use them."""
+def tune(
+    network: Qwen, samples: Sequence[Sample], config: AdapterConfig, processes: Processes, log: Callable[[str], None]
+) -> Adapters:
+    """Train adapters on `samples`, each process on a batch of its own a step. Merge them to use them."""
     adapters = Adapters(network, config.rank, config.seed)
     optimiser = torch.optim.AdamW(adapters.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=0.0)
     batches = make_batches(samples, config)
-    begun, tokens, total, count = time.time(), 0, 0.0, 0
-    for step, batch in enumerate(batches):
-        rate = config.rate * min(1.0, (step + 1) / config.warm_up) * (1 - step / len(batches))
+    steps = math.ceil(len(batches) / processes.count)
+    begun, tokens = time.time(), 0
+    for step in range(steps):
+        rate = config.rate * min(1.0, (step + 1) / config.warm_up) * (1 - step / steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
+        # The last step may have fewer batches than there are processes: one is then taken again.
+        batch = batches[(step * processes.count + processes.rank) % len(batches)]
         loss = mean_loss(network, batch, adapters)
         loss.backward()
+        _share_gradients(adapters, processes)
         nn.utils.clip_grad_norm_(adapters.parameters(), config.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         tokens += sum(map(len, batch))
-        if step % 20 == 19 or step + 1 == len(batches):
-            total, count = total + float(loss.detach()), count + 1
+        if step % 20 == 19 or step + 1 == steps:
             speed = tokens / (time.time() - begun)
-            log(f"tuning the writer: step {step + 1} of {len(batches)}, loss {float(loss.detach()):.3f}, {speed:.0f} tokens/s")
+            log(f"tuning the writer: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}, {speed:.0f} tokens/s")
     return adapters
+
+
+def _share_gradients(adapters: Adapters, processes: Processes) -> None:
+    """The mean of all processes' gradients, in place."""
+    if processes.count == 1:
+        return
+    gradients = [parameter.grad for parameter in adapters.parameters() if parameter.grad is not None]
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(joined)
+    joined /= processes.count
+    for gradient, part in zip(gradients, joined.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def make_batches(samples: Sequence[Sample], config: AdapterConfig) -> list[list[Sample]]:
@@ -155,7 +173,7 @@ def forward(network: Qwen, ids: Tensor, adapters: Adapters | None) -> Tensor:
 
 
 def _layer(
-    config, layer: Layer, number: int, rows: Tensor, shape: tuple[int, int], angles: tuple[Tensor, Tensor], plus
+    config: QwenConfig, layer: Layer, number: int, rows: Tensor, shape: tuple[int, int], angles: tuple[Tensor, Tensor], plus
 ) -> Tensor:
     sizes = [config.heads * config.head, config.key_value_heads * config.head, config.key_value_heads * config.head]
     inputs = functional.rms_norm(rows, (config.width,), layer.norm, config.epsilon)

@@ -15,11 +15,11 @@ from retnet_core.distill.writer.adapter import AdapterConfig, Sample, forward, m
 from retnet_core.distill.writer.generator import Generator, KernelError, Prompt
 from retnet_core.distill.writer.qwen import Layer, Qwen, QwenConfig
 from retnet_core.distill.writer.tasks import Ask, Page, Pair
+from retnet_core.training.processes import Processes
 
-CONFIG = QwenConfig(
-    layers=3, width=24, heads=4, key_value_heads=2, feed_forward=40, vocabulary=50, rotary_base=1e4, epsilon=1e-6
-)
+CONFIG = QwenConfig(layers=3, width=24, heads=4, key_value_heads=2, feed_forward=40, vocabulary=50, rotary_base=1e4, epsilon=1e-6)
 END = 1
+ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def tiny(seed: int = 0) -> Qwen:
@@ -115,7 +115,7 @@ def test_adapters_learn_the_targets_and_merging_them_changes_nothing_more():
     network = tiny(1)
     samples = [Sample([number, 7, 3], [number + 1, END]) for number in range(4, 30)]
     before = float(mean_loss(network, samples).detach())
-    adapters = tune(network, samples, AdapterConfig(rank=8, rate=2e-2, epochs=40, tokens=64, warm_up=5), lambda _: None)
+    adapters = tune(network, samples, AdapterConfig(rank=8, rate=2e-2, epochs=40, tokens=64, warm_up=5), ALONE, lambda _: None)
     with torch.no_grad():
         after = float(mean_loss(network, samples, adapters))
         adapters.merge(network)
