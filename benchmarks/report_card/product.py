@@ -156,11 +156,11 @@ def measure(asked: Sequence[Asked], report: Report) -> None:
 
 def _facts(asked: Sequence[Asked], report: Report) -> None:
     alone = _share([one.labelled.held_by(one.evidence) for one in asked])
-    report.add("all facts in the evidence", alone, "%", note=f"{len(asked)} questions")
+    report.add("all facts in the evidence", alone, "%", note=_told(alone, len(asked), "questions"))
     peer = {"peer": "evidence alone", "peer_value": alone} if alone is not None else {}
     report.add("all facts in the wording", _share([one.labelled.held_by(one.wording) for one in asked]), "%", **peer)
-    both = [one.labelled.held_by(f"{one.wording} {one.evidence}") for one in asked]
-    report.add("all facts in what the visitor reads", _share(both), "%", **peer)
+    both = _share([one.labelled.held_by(f"{one.wording} {one.evidence}") for one in asked])
+    report.add("all facts in what the visitor reads", both, "%", note=_told(both, len(asked), "questions"), **peer)
     worded = [one for one in asked if one.wording and one.labelled.held_by(one.evidence)]
     note = f"{len(worded)} answers with wording"
     report.add(
@@ -194,6 +194,11 @@ def _refusals(asked: Sequence[Asked], report: Report) -> None:
 
 def _share(values: Sequence[bool]) -> float | None:
     return 100 * sum(values) / len(values) if values else None
+
+
+def _told(share: float | None, count: int, what: str) -> str:
+    """How many there are, and the standard error of the share in per cent points."""
+    return f"{count} {what}" + (f", ± {(share * (100 - share) / count) ** 0.5:.1f}" if share is not None else "")
 
 
 def _detail(one: Asked) -> dict[str, Any]:
