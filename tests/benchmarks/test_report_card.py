@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.report_card.measures import area, measured, refused
 from benchmarks.report_card.outcomes import outcome
-from benchmarks.report_card.rankers import Asked, Bm25, Hybrid, Occurrences, Ranker, Reranked, Vectors, Words
+from benchmarks.report_card.rankers import Asked, Bm25, Hybrid, Occurrences, Ranker, Reranked, Summed, Vectors, Words
 from benchmarks.report_card.selection import Unknown, rankers, report_rows
 from benchmarks.report_card.sites import Question, Site, gold, questions, sentence_spans
 from retnet_core.distill.handwritten.rows import Passage, Row
@@ -223,6 +223,19 @@ def test_the_fusion_adds_both_ranks():
     places = np.argsort(np.argsort(-vectors.cosines(asked)))
     expected = 1 / (61 + places) + np.array([0, 1 / 61, 0, 1 / 62])
     assert fused == pytest.approx(expected, abs=1e-8)
+
+
+def test_summed_scores_count_the_best_sentence_the_words_and_for_a_sentence_its_passage():
+    question = _asked(_row(turns=("ticket",)))
+    vectors = Vectors("letters", _letters)
+    vectors.prepare([question])
+    asked = Asked(question, False)
+    summed = Summed("summed", vectors, lambda _: np.array([0.0, 4.0, 2.0, 0.0]))
+    best = [float(scores.max()) for scores in vectors.sentence_scores(asked, range(4))]
+    expected = vectors.cosines(asked) + 0.5 * np.array(best) + np.array([0, 0.1, 0.05, 0])
+    assert summed.passage_scores(asked) == pytest.approx(expected)
+    alone = vectors.sentence_scores(asked, [2])[0]
+    assert summed.sentence_scores(asked, [2])[0] == pytest.approx(alone + 0.5 * expected[2])
 
 
 def test_a_model_that_reads_pairs_orders_the_best_passages_and_their_sentences():
