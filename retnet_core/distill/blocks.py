@@ -10,7 +10,7 @@ from typing import Literal
 Kind = Literal["paragraph", "item", "row", "code"]
 
 TITLE_LENGTH = 200
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ufffc\ue000-\uf8ff]")
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\u200b-\u200f\u2060\ufeff\ufffc\ue000-\uf8ff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"\w+|[^\w\s]")
 # "3.2 ", "Chapter 4. ", "A.1. ": a number before a heading says nothing without the table of contents.

@@ -33,8 +33,11 @@ from retnet_core.distill.passages import Passage, passages_of
 from retnet_core.distill.plain import read_dictionary, read_info, read_pod, read_text
 
 # Raised when what is read from a file changes: packages are then read anew.
-READING = 1
+READING = 2
 RUN = 60  # passages of a document that are taken one after the other where a package has more than its share
+GENERIC = frozenset(
+    ("readme", "readme.debian", "faq", "manual", "usage", "overview", "history")
+)  # titles that need the package's name
 SPARE = 2.5  # so many times its share is read of a package, for some of it others have too
 CONFIGURATION = Path(__file__).with_name("data.toml")
 
@@ -181,8 +184,11 @@ def _outcomes(chosen: list[Source], task: _Task, processes: int) -> Iterator[tup
     # Spawned: forking a process that has threads may hang.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         waiting = {pool.submit(_read_one, source, task): source for source in chosen}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result
+        finally:  # where the caller gave up, nothing that has not begun is begun
+            pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
@@ -198,12 +204,12 @@ def _end_with_parent() -> None:
 
 
 def _read_one(source: Source, task: _Task) -> str:
-    """Reads a source into WORK/read/NAME.json.xz, unless that is there for the same input."""
+    """Reads a source into WORK/read/NAME.jsonl.xz, unless that is there for the same input."""
     begun = time.monotonic()
-    target = task.read / f"{source.name}.json.xz"
+    target = task.read / f"{source.name}.jsonl.xz"
     deb = None if source.folder else _deb(source.name, task)
     print_of = fingerprint(source, deb)
-    if target.exists() and (before := _saved(target)) and before["fingerprint"] == print_of:
+    if (before := _saved(target)) and before["fingerprint"] == print_of:
         return "already read"
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=task.read) as folder:
         if deb is None:
@@ -291,6 +297,8 @@ def read_source(root: Path, name: str, limit: int, entities: dict[str, str]) -> 
             read.unread += 1
             continue
         for page in pages:
+            if page.title.lower() in GENERIC:
+                page.title = f"{name} {page.title}"
             for passage in passages_of(page, name, form, read.dropped):
                 same = hashlib.blake2b(re.sub(r"\W+", "", passage.text.lower()).encode(), digest_size=8).digest()
                 if same in hashes:
@@ -322,25 +330,33 @@ def _pages(document: str, path: Path, form: str, entities: dict[str, str]) -> It
 
 def _save(target: Path, print_of: str, read: Read) -> None:
     """Whole or not at all: a call that is killed leaves no half of a package."""
-    passages = [dataclasses.asdict(passage) for passage in read.passages]
-    fields = {
+    header = {
         "fingerprint": print_of,
         "version": read.version,
         "licence": read.licence,
         "unread": read.unread,
         "dropped": dict(read.dropped),
-        "passages": passages,
     }
+    lines = [header, *(dataclasses.asdict(passage) for passage in read.passages)]
     part = target.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(lzma.compress(json.dumps(fields, ensure_ascii=False).encode(), preset=1))
+    with lzma.open(part, "wt", encoding="utf-8", preset=1) as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     part.replace(target)
 
 
 def _saved(target: Path) -> dict[str, Any] | None:
+    """What is said at the head of a source that was read, or None where there is none or it is damaged."""
     try:
-        return json.loads(lzma.decompress(target.read_bytes()))
-    except (lzma.LZMAError, ValueError, EOFError):
+        with lzma.open(target, "rt", encoding="utf-8") as file:
+            return json.loads(file.readline())
+    except (OSError, lzma.LZMAError, ValueError, EOFError):
         return None
+
+
+def _passages(target: Path) -> list[Passage]:
+    with lzma.open(target, "rt", encoding="utf-8") as file:
+        file.readline()
+        return [Passage(**json.loads(line)) for line in file]
 
 
 def assemble(config: DataConfig, chosen: list[Source], read: Path, out: Path) -> dict[str, Any]:
@@ -355,16 +371,17 @@ def assemble(config: DataConfig, chosen: list[Source], read: Path, out: Path) ->
     dropped: Counter[str] = Counter()
     part = out.with_name(out.name + ".part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with lzma.open(part, "wt", encoding="utf-8", preset=6) if out.suffix == ".xz" else part.open("w", encoding="utf-8") as file:
+    with lzma.open(part, "wt", encoding="utf-8", preset=3) if out.suffix == ".xz" else part.open("w", encoding="utf-8") as file:
         for source in sorted(chosen, key=lambda one: one.split != "dev"):
-            saved = _saved(read / f"{source.name}.json.xz") if (read / f"{source.name}.json.xz").exists() else None
+            found = read / f"{source.name}.jsonl.xz"
+            saved = _saved(found)
             if saved is None:
                 continue
-            unseen = [Passage(**fields) for fields in saved["passages"]]
-            unseen = [passage for passage in unseen if not seen.before(passage.text)]
+            every = _passages(found)
+            unseen = [passage for passage in every if not seen.before(passage.text)]
             kept = _limited(unseen, source.limit, random.Random(f"{config.seed} {source.name}"))
             reasons = Counter(saved["dropped"])
-            reasons["like another"] = len(saved["passages"]) - len(unseen)
+            reasons["like another"] = len(every) - len(unseen)
             reasons["over the limit"] = len(unseen) - len(kept)
             for passage in kept:
                 line = _line(passage, saved["licence"], source.split)

@@ -30,6 +30,7 @@ _DECLARED = re.compile(r"""<!ENTITY\s+([\w.-]+)\s+(?:SYSTEM\s+)?(["'])(.*?)\2\s*
 _FILE = re.compile(r"""<!ENTITY\s+([\w.-]+)\s+SYSTEM\s+["']([^"']+)["']""")
 _DOCTYPE = re.compile(r"<!DOCTYPE[^\[>]*(?:\[(.*?)\]\s*)?>", re.S)
 _REFERENCE = re.compile(r"&([A-Za-z][\w.:-]*);")
+_INCLUDE = re.compile(r"""<(?:\w+:)?include\b[^>]*?\bhref=["']([^"'#]+)["'][^>]*?(?:/>|>.*?</(?:\w+:)?include>)""", re.S)
 _PREDEFINED = frozenset(("lt", "gt", "amp", "quot", "apos"))
 UNRESOLVED = "\ufffd"
 """Stands for an entity that nothing declares; passages with it are dropped."""
@@ -70,8 +71,10 @@ def _resolve(text: str, folder: Path, declared: dict[str, str], depth: int) -> s
         inside = re.sub(r"<!--.*?-->", "", doctype[1] or "", flags=re.S)
         files = dict(_FILE.findall(inside))
         for name, _, value in _DECLARED.findall(inside):
-            declared[name] = value if name not in files else _included(folder / files[name])
+            declared[name] = value if name not in files else _DOCTYPE.sub("", _included(folder / files[name]))
         text = text[: doctype.start()] + text[doctype.end() :]
+    if depth:
+        text = _INCLUDE.sub(lambda match: _resolve(_included(folder / match[1]), folder, declared, depth - 1), text)
     return _replace(text, declared, depth)
 
 
@@ -79,7 +82,7 @@ def _included(path: Path) -> str:
     """The content of a file that lies beside the document (or below), or nothing."""
     if ".." in path.parts or not path.is_file() or path.is_symlink() or path.stat().st_size > INCLUDED_BYTES:
         return ""
-    return _DOCTYPE.sub("", re.sub(r"<\?xml[^>]*\?>", "", path.read_text("utf-8", "replace")))
+    return re.sub(r"<\?xml[^>]*\?>", "", path.read_text("utf-8", "replace"))
 
 
 def _replace(text: str, declared: Mapping[str, str], depth: int) -> str:

@@ -6,10 +6,12 @@ import hashlib
 import re
 from array import array
 from collections import Counter
+from zlib import crc32
 
 RUN_WORDS = 6  # a run of so many words is rarely written twice by chance
 SAMPLED = 6  # one run in so many is looked at, chosen by its hash, so that both copies choose the same ones
 SHARE = 0.5  # of the sampled runs, in one earlier passage: a copy with changes
+MASK = (1 << 64) - 1
 _WORD = re.compile(r"\w+")
 
 
@@ -24,7 +26,7 @@ class Seen:
     def before(self, text: str) -> bool:
         """Whether a passage much like this one was given before. One that was not is remembered."""
         words = _WORD.findall(text.lower())
-        whole = _hash(" ".join(words))
+        whole = int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "little")
         if whole in self._whole:
             return True
         runs = array("Q", {number for number in _runs(words) if number % SAMPLED == 0})
@@ -39,8 +41,6 @@ class Seen:
 
 
 def _runs(words: list[str]) -> list[int]:
-    return [_hash(" ".join(words[place : place + RUN_WORDS])) for place in range(max(len(words) - RUN_WORDS + 1, 1))]
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    """A number for each run of words, the same in every process: Python's hash of whole numbers is not salted."""
+    numbers = [crc32(word.encode()) for word in words]
+    return [hash(tuple(numbers[place : place + RUN_WORDS])) & MASK for place in range(max(len(words) - RUN_WORDS + 1, 1))]

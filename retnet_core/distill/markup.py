@@ -21,7 +21,7 @@ FURNITURE = """
     #top, #nav-path, .navpath, .permalink, .anchorjs-link, .lineno, .linenos, .copyright, .copyrightfooter, .legalnotice, .revhistory,
     .summary-toc, .footer, #footer, .indexterm, .shortcontents, .navigational, .pagination, .prevnext, .edit-this-page, .backlink,
     .admonition-title, div.note > h3, div.tip > h3, div.warning > h3, div.caution > h3, div.important > h3, div.sidebar > .title,
-    figcaption, div.figure, .noprint, .printfooter, .footnote-reference,
+    figcaption, div.figure, .noprint, .printfooter, .footnote-reference, .viewcode-link, .viewcode-back,
     .catlinks, .mw-editsection, #siteSub, #jump-to-nav, .langbox, .navbar, #pageheader, .relinfo, .bookmark
 """.replace("\n", " ")
 # Of these, the ones that are little but links are furniture too.
@@ -29,6 +29,7 @@ SUSPECTS = (
     "div.header, header, div.contents, div.sidebar, aside, #header, #sidebar, .menu, #menu, table.menu, .index, p.links, center"
 )
 SUSPECT_SHARE = 0.4
+KEPT = frozenset(("body", "main", "article"))  # whatever their classes say
 LINK_LIST = 0.85
 MAIN = (
     "main, [role=main], article, div.body, #content, #main, #main-content, #DisplayArea, #bodyContent, .document, .markdown-body"
@@ -41,6 +42,10 @@ BLOCK_TAGS = frozenset(_BLOCKS.split()) | HEADINGS.keys()
 NEVER_TITLE = frozenset(("untitled", "home", "document", "index", "no title", "top", "contents"))
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.S)
+# "Next: Filters", "Figure 3. The filter"
+_LEADS_ON = re.compile(
+    r"(?:\[ ?)?(?:next|previous|prev|up) ?: [^\n]{1,150}$|figure [\dA-Z]+(?:[.-]\d+)*[.:]? ?[^\n.]{0,120}\.?$", re.I
+)
 _SUFFIX = re.compile(r"\s+(?:[|·•»—–-]|::)\s+[^|·•»—–]*(?:documentation|manual|docs|help|guide|handbook|reference)\b[^|]*$", re.I)
 
 
@@ -51,7 +56,7 @@ def read_html(text: str, document: str) -> list[Page]:
         return []
     title = tree.css_first("title")
     head = collapse(title.text(deep=True)) if title else ""
-    for node in _outermost(tree.body.css(FURNITURE)):
+    for node in _outermost([node for node in tree.body.css(FURNITURE) if node.tag not in KEPT]):
         node.decompose()
     _drop_links(tree.body)
     reader = _Reader()
@@ -82,7 +87,7 @@ def _share(node: Node) -> float:
 
 def _drop_links(body: Node) -> None:
     """Furniture by its share of links, and lists of nothing but links: menus and tables of contents."""
-    chosen = [node for node in body.css(SUSPECTS) if _share(node) >= SUSPECT_SHARE]
+    chosen = [node for node in body.css(SUSPECTS) if node.tag not in KEPT and _share(node) >= SUSPECT_SHARE]
     chosen += [node for node in body.css("ul, ol, dl, table") if len(node.css("a[href]")) >= 4 and _share(node) >= LINK_LIST]
     for node in _outermost(chosen):
         node.decompose()
@@ -207,7 +212,7 @@ class _Reader:
         innermost = self._containers[-1] if self._containers else ""
         if innermost == "dt":
             self._term = "; ".join(part for part in (self._term, text) if part)
-        elif text:
+        elif text and not _LEADS_ON.match(text):
             self._emit("item" if innermost == "li" else "paragraph", text, linked)
 
     def _emit(self, kind: Kind, text: str, linked: bool = False) -> None:

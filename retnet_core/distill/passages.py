@@ -21,6 +21,7 @@ TITLE_CHARACTERS = 120
 # Shares of a passage's tokens, words or characters; read off passages of 40 packages.
 CODE_SHARE, LINKED_SHARE = 0.5, 0.6
 STOPWORDS = {"paragraph": 0.22, "item": 0.14, "row": 0.08}
+MENU = 3  # so many names of other pages in one section are a menu
 LETTERS_SHARE, FOREIGN_SHARE = 0.66, 0.04
 UNKNOWN = "\ufffd"
 
@@ -47,7 +48,8 @@ _PLACES = re.compile(
 )
 _NO_TITLE = re.compile(
     r"\b(?:licen[cs]es?|copying|copyright|credits|acknowledge?ments?|bibliography|change ?log|release notes|what'?s new|news|authors?|"
-    r"contributors|index|table of contents|references|revision history|translators?|search page|colophon)\b\s*$",
+    r"contributors|index|index of \w+|(?:version|change|ancient|revision) history|table of contents|references|translators?|search page|"
+    r"colophon)\b\s*$",
     re.I,
 )
 _LEFTOVER = re.compile(
@@ -85,6 +87,8 @@ def passages_of(page: Page, package: str, form: str, dropped: Counter[str]) -> I
     place = 0
     for path, section in groupby(page.blocks, key=lambda block: block.path):
         units = [unit for block in section for unit in _units(block)]
+        if sum(map(_leads_away, units)) >= MENU:
+            units = [unit for unit in units if not _leads_away(unit)]
         title = passage_title(page, path)
         for group in _pack(units):
             place += 1
@@ -160,6 +164,11 @@ def _pack(units: list[_Unit]) -> Iterator[list[_Unit]]:
         yield group
 
 
+def _leads_away(unit: _Unit) -> bool:
+    """Whether it is the name of another page, as in a menu or under "See also"."""
+    return unit.linked and unit.text[-1] not in _ENDINGS
+
+
 def _announces(unit: _Unit) -> bool:
     """Whether a unit says what follows it: "… as follows:", or a name above its description."""
     text = unit.text
@@ -170,7 +179,7 @@ def _announces(unit: _Unit) -> bool:
 
 def _without_announcement(group: list[_Unit]) -> list[_Unit]:
     """Without last lines that announce what the passage no longer holds, and links to other pages."""
-    while len(group) > 1 and (_announces(group[-1]) or (group[-1].linked and group[-1].text[-1] not in _ENDINGS)):
+    while len(group) > 1 and (_announces(group[-1]) or _leads_away(group[-1])):
         group = group[:-1]
     last = group[-1]
     if last.kind != "code" and last.text.endswith(":") and len(said := sentences(last.text)) > 1:

@@ -187,6 +187,48 @@ def test_a_page_is_cut_at_its_headings_without_its_furniture(tmp_path):
     assert summary(tmp_path)["packages"]["pump-doc"]["dropped"]["licence, credits or index"] == 1
 
 
+def test_lines_that_lead_to_other_pages_are_no_text(tmp_path):
+    links = "".join(f'<li><a href="{n}.html">Page {n} of this handbook</a></li>' for n in range(3))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/a.html").write_text(
+        f"<title>Water (Pump)</title><div class='header'><p>Next: <a href='b.html'>Filter</a>, Up: <a href='i.html'>Top</a> "
+        f"[<a href='i.html'>Contents</a>]</p></div><h2 class='chapter'>2 Water</h2><p>Next: <a href='b.html'>Filter</a></p>"
+        f"<p>{WATER} <a class='viewcode-link' href='s.html'>[source]</a></p><p>Figure 2.1. The tank</p><ul>{links}</ul>"
+    )
+    more = '[[folder]]\nname = "site"\npath = "site"\nlicence = "CC0-1.0"\nlimit = 50\n'
+    assert gather(tmp_path, config(tmp_path, more=more)) == 0
+    assert [(one["title"], one["text"]) for one in made(tmp_path)] == [("Water (Pump) - 2 Water", WATER)]
+
+
+def test_a_handbook_includes_its_chapters_and_reads_tables_by_their_headings(tmp_path):
+    folder = "usr/share/help/C/pump/"
+    book = """<book xmlns="http://docbook.org/ns/docbook" xmlns:xi="http://www.w3.org/2001/XInclude"><title>Pump</title>
+    <xi:include href="keys.xml"/></book>"""
+    rows = "".join(
+        f"<row><entry>{key}</entry><entry>{does}</entry><entry>{when}</entry></row>"
+        for key, does, when in (
+            ("Green", "Starts the pump", "The lid is closed"),
+            ("Red", "Stops it", "At any time"),
+            ("Blue", "Rinses it", "Full"),
+        )
+    )
+    keys = f"""<chapter xmlns="http://docbook.org/ns/docbook"><title>Keys</title><para>{WATER}</para><informaltable><tgroup cols="3"><thead>
+    <row><entry>Key</entry><entry>Does</entry><entry>When</entry></row></thead><tbody>{rows}</tbody></tgroup></informaltable></chapter>"""
+    deb(tmp_path, "pump", {folder + "index.docbook": book, folder + "keys.xml": keys})
+    assert gather(tmp_path, config(tmp_path, "pump")) == 0
+    assert [(one["title"], one["text"].split("\n")) for one in made(tmp_path)] == [
+        (
+            "Pump - Keys",
+            [
+                WATER,
+                "Green: Does: Starts the pump; When: The lid is closed",
+                "Red: Does: Stops it; When: At any time",
+                "Blue: Does: Rinses it; When: Full",
+            ],
+        )
+    ]
+
+
 def test_a_handbook_keeps_its_names_menus_and_references(tmp_path):
     folder = "usr/share/doc/HTML/en/pumpview/"
     deb(
@@ -363,13 +405,13 @@ def test_a_killed_call_goes_on_where_it_was(tmp_path):
     running.wait()
     running.stdout.close()
     assert not (tmp_path / "passages.jsonl.xz").exists()
-    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/read").glob("*.json.xz")}
+    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/read").glob("*.jsonl.xz")}
     assert 3 <= len(finished) < 12
     deadline = time.monotonic() + 20  # its workers leave as well
     while time.monotonic() < deadline and subprocess.run(["pgrep", "-g", str(running.pid)], capture_output=True).returncode == 0:
         time.sleep(0.1)
     assert subprocess.run(["pgrep", "-g", str(running.pid)], capture_output=True).returncode == 1
-    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/read").glob("*.json.xz")}
+    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/read").glob("*.jsonl.xz")}
     assert gather(tmp_path, written) == 0
     assert {name: (tmp_path / "work/read" / name).stat().st_mtime_ns for name in finished} == finished
     whole = made(tmp_path)
@@ -441,12 +483,15 @@ def test_an_empty_folder_is_an_error_that_names_it(tmp_path, capsys):
 
 def test_a_limit_keeps_runs_of_neighbours(tmp_path):
     subjects = ["lamp", "valve", "hose", "cover", "spring", "handle", "filter", "lid", "tank", "motor", "switch", "cable"]
+
+    def about(one: str, part: int) -> str:
+        """No run of six words that another part has too."""
+        marks = (f"{one}{chr(97 + part)}{chr(97 + n % 26)}" for n in range(100))
+        return " ".join(f"{word} {next(marks)}" if n % 4 == 0 else word for n, word in enumerate(HOURS.split()))
+
     files = {
         f"usr/share/doc/pump/{one}.html": f"<title>{one}</title><h1>{one}</h1>"
-        + "".join(
-            f"<h2>Part {n} of the {one}</h2><p>{WATER.replace('the', f'the {one} {n}')} {HOURS.replace('the', f'our {n} {one}')}</p>"
-            for n in range(4)
-        )
+        + "".join(f"<h2>Part {part} of the {one}</h2><p>{about(one, part)}</p>" for part in range(4))
         for one in subjects
     }
     deb(tmp_path, "pump", files)
