@@ -12,6 +12,7 @@ Kind = Literal["paragraph", "item", "row", "code"]
 TITLE_LENGTH = 200
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\u200b-\u200f\u2060\ufeff\ufffc\ue000-\uf8ff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"[\d.()]{1,6}")
 _WORD = re.compile(r"\w+|[^\w\s]")
 # "3.2 ", "Chapter 4. ", "A.1. ": a number before a heading says nothing without the table of contents.
 _NUMBERING = re.compile(
@@ -70,7 +71,8 @@ class Outline:
         self._open.append((level, text))
 
     def add(self, kind: Kind, text: str, linked: bool = False) -> None:
-        if text.strip():
+        # A number alone is a line's or a page's.
+        if text.strip() and (kind == "code" or not _NUMBER.fullmatch(text)):
             self.blocks.append(Block(kind, text, self.path, linked))
 
 

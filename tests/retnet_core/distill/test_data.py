@@ -14,10 +14,11 @@ import pytest
 
 from retnet_core.distill.__main__ import main
 from retnet_core.distill.blocks import Block, Page
-from retnet_core.distill.data import CONFIGURATION, DataConfig, passages_in
+from retnet_core.distill.data import CONFIGURATION, passages_in
 from retnet_core.distill.manual import installed
 from retnet_core.distill.markup import read_html
 from retnet_core.distill.passages import MAX_TOKENS, MIN_TOKENS, passages_of
+from retnet_core.distill.source_list import DataConfig
 
 WATER = (
     "The pump fills the tank in about ten minutes, and it stops by itself when the upper float rises. Do not open the lid before the "
