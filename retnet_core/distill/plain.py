@@ -15,6 +15,7 @@ _GRID = re.compile(r"^\s*(?:\+[-=+]{4,}|=+(?:\s+=+)+\s*$|-+(?:\s+-+)+\s*$|\|.*\|
 _ROLE = re.compile(r":[\w:+.-]+:`~?!?([^`<]*?)\s*(?:<[^`>]*>)?`")
 _HYPERLINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?|`([^`]+)`__?")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*?)(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
+LIST_LINE = 50  # characters: filled lines are longer, so lines all shorter are a list
 _ADMONITIONS = names("note warning tip important hint caution attention danger seealso versionadded admonition")
 _CODE = names("code code-block sourcecode parsed-literal literalinclude highlight prompt doctest")
 
@@ -118,6 +119,10 @@ def _paragraphs(chunk: list[str], outline: Outline) -> None:
     if _looks_like_code(chunk):
         outline.add("code", code_text("\n".join(chunk)))
         return
+    if len(chunk) > 2 and max(map(len, chunk)) < LIST_LINE and not any(map(_BULLET.match, chunk)):
+        for line in chunk:
+            outline.add("item", _inline(line))
+        return
     items: list[tuple[bool, list[str]]] = []
     for line in chunk:
         if _BULLET.match(line):
@@ -144,6 +149,10 @@ def _looks_like_code(chunk: list[str]) -> bool:
     text = "\n".join(chunk)
     marks = sum(not (c.isalnum() or c.isspace() or c in ".,;:'\"()-?!/") for c in text)
     shell = sum(bool(re.match(r"\s*[$#%>]\s", line)) for line in chunk)
+    prompts = any(re.match(r"\s*\$ \S", line) for line in chunk)
+    ruled = any(re.match(r"\s*[-=~]{3,}(?:\s+[-=~]{3,})+\s*$", line) for line in chunk)
+    if prompts or ruled:
+        return True
     ragged = len(chunk) > 1 and sum(bool(re.search(r"\S {3,}\S", line)) for line in chunk) > len(chunk) / 2
     return marks > len(text) * 0.12 or shell > len(chunk) / 2 or ragged
 
@@ -182,6 +191,7 @@ def _inline(text: str) -> str:
     text = _HYPERLINK.sub(lambda match: match[1] or match[2], text)
     text = re.sub(r"``([^`]+)``", r"\1", text)
     text = _EMPHASIS.sub(r"\2", text)
+    text = re.sub(r"(?<!\w)_(?=\S)([^_\n]+?)(?<=\S)_(?!\w)", r"\1", text)
     return collapse(re.sub(r"(?<=\w)\|(?=\s)|\|(\w+)\|", r"\1", text))
 
 

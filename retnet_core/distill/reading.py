@@ -27,7 +27,7 @@ from retnet_core.distill.plain import read_dictionary, read_info, read_pod, read
 from retnet_core.distill.source_list import Source
 
 # Raised when what is read from a file changes: packages are then read anew.
-READING = 3
+READING = 4
 SPARE = 2.5  # so many times its share is read of a package, for some of it others have too
 # Titles that need the package's name.
 GENERIC = frozenset(("readme", "readme.debian", "faq", "manual", "usage", "overview", "history"))

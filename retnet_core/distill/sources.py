@@ -34,7 +34,7 @@ _UNWANTED = re.compile(
     r"(?:[._-][^/]*)?$|change_?log|(?:^|/)(?:fdl|l?gpl|gfdl)[^/]*$|/_sources/|/_modules/|/_static/|genindex|py-modindex|modindex|/search\.html|"
     r"index-all|class-use|package-tree|allclasses|/tests?/|/licen[cs]es?/|whatsnew|release-?notes|relnotes|/node_modules/|/dist-packages/|"
     r"requirements[^/]*\.txt|cmakelists|robots\.txt|index\.cache|_8h(?:_source)?\.html|-members\.html|/examples?/[^/]*\.(?:txt|xml)|"
-    r"/(?:test|fixtures|testsuite|licenses|locale|i18n|icons|templates?)/|readme\.(?:source|git|devel)|"
+    r"/(?:test|fixtures|testsuite|licenses|locale|i18n|icons|templates?)/|readme\.(?:source|git|devel)|/vendor/|upgrading\.(?:md|txt)|"
     # References of programming interfaces, made from their source.
     r"/(?:api|apidocs?|api-docs|javadoc|gtk-doc|doxygen)/|\.3(?:pm|perl)(?:\.gz)?$",
     re.I,

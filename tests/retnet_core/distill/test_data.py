@@ -18,6 +18,7 @@ from retnet_core.distill.data import CONFIGURATION, passages_in
 from retnet_core.distill.manual import installed
 from retnet_core.distill.markup import read_html
 from retnet_core.distill.passages import MAX_TOKENS, MIN_TOKENS, passages_of
+from retnet_core.distill.plain import read_text
 from retnet_core.distill.source_list import DataConfig
 
 WATER = (
@@ -283,6 +284,20 @@ def test_a_long_section_becomes_passages_of_like_size_that_lose_nothing():
     assert [one.place for one in found] == list(range(1, len(found) + 1))
     assert all(MIN_TOKENS <= one.tokens <= MAX_TOKENS for one in found)
     assert max(one.tokens for one in found) < 1.5 * min(one.tokens for one in found)
+
+
+def test_short_lines_prompts_and_ruled_columns_of_a_text_stay_lines():
+    text = f"Pump\n====\n\n_Mind_ the lid.\n\nLidOpen\nLidClosed\nLidLocked\n\n$ pump --start\nfilling\n\nKey    Does\n~~~~   ~~~~\nGreen  Start\n\n{WATER}\n"
+    (page,) = read_text(text, "pump.txt")
+    assert [(block.kind, block.text) for block in page.blocks] == [
+        ("paragraph", "Mind the lid."),
+        ("item", "LidOpen"),
+        ("item", "LidClosed"),
+        ("item", "LidLocked"),
+        ("code", "$ pump --start\nfilling"),
+        ("code", "Key    Does\n~~~~   ~~~~\nGreen  Start"),
+        ("paragraph", WATER),
+    ]
 
 
 def test_a_folder_of_an_owner_is_read_beside_the_packages(tmp_path):
