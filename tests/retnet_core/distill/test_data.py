@@ -287,15 +287,16 @@ def test_a_long_section_becomes_passages_of_like_size_that_lose_nothing():
 
 
 def test_short_lines_prompts_and_ruled_columns_of_a_text_stay_lines():
-    text = f"Pump\n====\n\n_Mind_ the lid.\n\nLidOpen\nLidClosed\nLidLocked\n\n$ pump --start\nfilling\n\nKey    Does\n~~~~   ~~~~\nGreen  Start\n\n{WATER}\n"
+    states, prompt, table = "LidOpen\nLidClosed\nLidLocked", "$ pump --start\nfilling", "Key    Does\n~~~~   ~~~~\nGreen  Start"
+    text = "\n\n".join(("Pump\n====", "_Mind_ the lid of the tank while it is open.", states, prompt, table, WATER))
     (page,) = read_text(text, "pump.txt")
     assert [(block.kind, block.text) for block in page.blocks] == [
-        ("paragraph", "Mind the lid."),
+        ("paragraph", "Mind the lid of the tank while it is open."),
         ("item", "LidOpen"),
         ("item", "LidClosed"),
         ("item", "LidLocked"),
-        ("code", "$ pump --start\nfilling"),
-        ("code", "Key    Does\n~~~~   ~~~~\nGreen  Start"),
+        ("code", prompt),
+        ("code", table),
         ("paragraph", WATER),
     ]
 
