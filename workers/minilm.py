@@ -81,15 +81,16 @@ class Layer:
 
 
 class MiniLM:
-    """`network(ids, lengths)` gives float32 [texts, 384], each row of length 1.
+    """`network(ids, lengths)` gives float32 [texts, 384], each row of length 1; `network.hidden` what that is the mean of.
 
     `weights` are named as in the model's file. `make` is `exact` or `packed`; whatever is no product goes to `dtype`.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], make: MakeProduct = exact, dtype: torch.dtype = torch.float32) -> None:
         self._words = weights["embeddings.word_embeddings.weight"].to(dtype)
-        places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
-        self._places = places.to(dtype)
+        places, types = (weights[f"embeddings.{name}_embeddings.weight"] for name in ("position", "token_type"))
+        self._places = (places + types[0]).to(dtype)
+        self._second = (types[1] - types[0]).to(dtype)  # what a word piece of the second text has beyond one of the first
         self._norm = _norm(weights, "embeddings.LayerNorm", dtype)
         self._layers = []
         for number in range(LAYERS):
@@ -99,17 +100,25 @@ class MiniLM:
 
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """`ids` int64 [texts, width], of which the first `lengths` [texts] of each row (at least one) are the text's."""
+        inside = torch.arange(ids.shape[1]) < lengths[:, None]
+        total = (self.hidden(ids, lengths) * inside[..., None]).sum(dim=1)
+        return functional.normalize(total, dim=1)  # of the sum as of the mean: the length cancels
+
+    def hidden(self, ids: Tensor, lengths: Tensor, second: Tensor | None = None) -> Tensor:
+        """The last layer's float32 [texts, width, 384]. `second` bool [texts, width]: word pieces of the second of two texts."""
         texts, width = ids.shape
         inside = torch.arange(width) < lengths[:, None]
-        hidden = self._norm(self._words[ids] + self._places[:width]).view(texts * width, WIDTH)
+        embedded = self._words[ids] + self._places[:width]
+        if second is not None:
+            embedded += second[..., None] * self._second
+        hidden = self._norm(embedded).view(texts * width, WIDTH)
         mask = None
         if not inside.all():
             mask = torch.zeros(texts, 1, 1, width, dtype=hidden.dtype).masked_fill_(~inside[:, None, None], float("-inf"))
             mask = mask.expand(-1, -1, width, -1)
         for layer in self._layers:
             hidden = layer(hidden, texts, mask)
-        total = (hidden.float().view(texts, width, WIDTH) * inside[..., None]).sum(dim=1)
-        return functional.normalize(total, dim=1)  # of the sum as of the mean: the length cancels
+        return hidden.float().view(texts, width, WIDTH)
 
 
 def _norm(weights: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> Norm:

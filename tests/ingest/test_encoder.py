@@ -29,7 +29,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def exact() -> Encoder:
-    return Encoder.load(1)
+    return Encoder.load(1, untuned=True)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_texts_vector_depends_neither_on_its_company_nor_on_its_place(exact: E
 
 
 def test_vectors_for_pages_are_close_to_exact_ones(exact: Encoder) -> None:
-    assert (Encoder.load(1, bulk=True).encode(TEXTS) * exact.encode(TEXTS)).sum(axis=1).min() >= CLOSE
+    assert (Encoder.load(1, bulk=True, untuned=True).encode(TEXTS) * exact.encode(TEXTS)).sum(axis=1).min() >= CLOSE
 
 
 @pytest.mark.parametrize("fault", ["missing", "refused", "wrong"])
@@ -72,7 +72,7 @@ def test_where_the_quick_product_is_missing_or_wrong_the_exact_one_is_used(
         return lambda rows, gelu: rows.new_ones(len(rows), len(weight))  # very quick
 
     monkeypatch.setattr("workers.minilm.packed", product)
-    assert np.array_equal(Encoder.load(1, bulk=True).encode(TEXTS), exact.encode(TEXTS))
+    assert np.array_equal(Encoder.load(1, bulk=True, untuned=True).encode(TEXTS), exact.encode(TEXTS))
 
 
 def test_the_library_is_not_needed_to_encode() -> None:
