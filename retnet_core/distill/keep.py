@@ -13,17 +13,18 @@ import json
 import lzma
 import multiprocessing
 import re
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from retnet_core.distill import DistillError
+from retnet_core.distill import DistillError, configuration
+from retnet_core.distill.configuration import built, folder_or_file, read_table
 from retnet_core.distill.functions import load_function
 from retnet_core.distill.handwritten import rows as handwritten
 from retnet_core.distill.handwritten.rows import Passage
+from retnet_core.distill.writer.files import every, passage_of, passages_in, record_in, whole_records
 from retnet_core.distill.writer.samples import Sentences, page_of
 
 CONFIGURATION = Path(__file__).with_name("keep.toml")
@@ -59,7 +60,7 @@ class KeepConfig:
     passages: list[Path]
     out: Path
     sentences: Sentences
-    verifier: Callable[..., Any] | None
+    verifier: Callable[..., Any] | None = None
     gold: float = 0.5
     none: float = 0.4
     unanswered: float = 0.6
@@ -69,21 +70,11 @@ class KeepConfig:
     @classmethod
     def read(cls, path: Path) -> KeepConfig:
         """Raises `DistillError` for a file that can't be read, an unknown key or a value that does not fit."""
-        try:
-            given = tomllib.loads(path.read_text("utf-8"))
-            verifier = given.pop("verifier", "")
-            return cls(
-                written=Path(given.pop("written")),
-                passages=[Path(one) for one in given.pop("passages")],
-                out=Path(given.pop("out")),
-                sentences=load_function(given.pop("sentences")),
-                verifier=load_function(verifier) if verifier else None,
-                **given,
-            )
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise DistillError(f"{path} can't be read: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise DistillError(f"{path}: {error}") from None
+        return built(
+            cls, read_table(path), str(path),
+            written=folder_or_file, passages=configuration.files, out=folder_or_file, sentences=load_function,
+            verifier=lambda name: load_function(name) if name else None,
+        )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,20 +88,18 @@ def run(given: argparse.Namespace) -> None:
         print(f"{count:9d}  {reason}")
 
 
-def read_passages(config_passages: list[Path], written: Path) -> dict[str, Passage]:
-    """All passages that pairs may rest on: the hand-written rows', those gathered, and the written pages."""
+def read_passages(gathered: Sequence[Path], written: Path) -> dict[str, Passage]:
+    """All passages that pairs may rest on, the development sites' too: the hand-written rows', those gathered, and the written pages.
+
+    Raises `DistillError` for a file that holds no passages.
+    """
     known = dict(handwritten.passages())
-    files = [*config_passages, *sorted(written.glob("part-*/pages-*.jsonl"))]
-    for path in files:
-        try:
-            with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-                for line in file:
-                    if line.endswith("\n"):
-                        one = json.loads(line)
-                        dev = one.get("split", "train") != "train"
-                        known.setdefault(one["id"], Passage(one["id"], one["package"], one["title"], one["text"], dev))
-        except (OSError, ValueError, KeyError, lzma.LZMAError) as error:
-            raise DistillError(f"{path} is no file of passages: {error}") from None
+    for path in gathered:
+        for one in passages_in(path):
+            known.setdefault(one.id, one)
+    for path in every(written, "pages"):
+        for record in whole_records(path):
+            known.setdefault(record["id"], passage_of(record))
     return known
 
 
@@ -119,14 +108,17 @@ _state: tuple[KeepConfig, Mapping[str, Passage]] | None = None
 
 
 def keep(config: KeepConfig, processes: int) -> Counter[str]:
-    """Write the kept pairs to `config.out`; the counts by reason."""
+    """Write the kept pairs to `config.out`; the counts by reason. Raises `DistillError` where nothing was written or passages are missing."""
     global _state
+    files = every(config.written, "pairs")
+    if not files:
+        raise DistillError(f"there are no pairs in {config.written}: `write` makes them")
     _state = config, read_passages(config.passages, config.written)
     counts: Counter[str] = Counter()
     seen: set[bytes] = set()
     partial = config.out.with_name(config.out.name + ".partial")
     with _open(partial, config.out.suffix) as file, multiprocessing.get_context("fork").Pool(processes) as pool:
-        for kept, reasons in pool.imap(_judge_all, _batches(config.written)):
+        for kept, reasons in pool.imap(_judge_all, _batches(files)):
             counts.update(reasons)
             for record in kept:
                 digest = hashlib.blake2b(_plain(record["q"] + record.get("before", "")).encode(), digest_size=10).digest()
@@ -134,29 +126,28 @@ def keep(config: KeepConfig, processes: int) -> Counter[str]:
                     counts["question twice"] += 1
                     continue
                 seen.add(digest)
-                counts[
-                    "kept, unanswered"
-                    if not record["at"]
-                    else "kept, with its answer"
-                    if "a" in record
-                    else "kept, question alone"
-                ] += 1
+                counts[_kept_as(record)] += 1
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
     partial.rename(config.out)
     return counts
+
+
+def _kept_as(record: Mapping[str, Any]) -> str:
+    if not record["at"]:
+        return "kept, unanswered"
+    return "kept, with its answer" if "a" in record else "kept, question alone"
 
 
 def _open(path: Path, suffix: str) -> TextIO:
     return lzma.open(path, "wt", encoding="utf-8", preset=1) if suffix == ".xz" else path.open("w", encoding="utf-8")
 
 
-def _batches(written: Path) -> Iterator[list[str]]:
+def _batches(files: Sequence[Path]) -> Iterator[list[str]]:
     batch: list[str] = []
-    for path in sorted(written.glob("part-*/pairs-*.jsonl")):
-        with path.open(encoding="utf-8") as file:
+    for path in files:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                if line.endswith("\n"):
-                    batch.append(line)
+                batch.append(line)
                 if len(batch) == BATCH:
                     yield batch
                     batch = []
@@ -166,32 +157,42 @@ def _batches(written: Path) -> Iterator[list[str]]:
 def _judge_all(lines: list[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
     assert _state is not None
     config, known = _state
-    kept, reasons = [], Counter()
-    for record in map(json.loads, lines):
-        passages = [known[one] for one in record["passages"]]
-        page = page_of(passages, config.sentences)
-        if page is None:
-            reasons["sentences cut differently"] += 1
+    kept: list[dict[str, Any]] = []
+    reasons: Counter[str] = Counter()
+    for record in map(record_in, lines):
+        if record is None:
+            reasons["a line that was cut off"] += 1
             continue
-        sentences, title = page.sentences, " ".join(passage.title for passage in passages)
-        for pair in record["pairs"]:
-            reason = misfit(pair, sentences, title, config)
-            if reason:
-                reasons[reason] += 1
-                continue
-            found = {"passages": record["passages"], "q": pair["q"], "at": pair["at"], "style": pair["style"]}
-            found |= {"gold": pair["gold"], "none": pair["none"]}
-            if "before" in pair:
-                found["before"] = pair["before"]
-            if pair["at"]:
-                evidence = [sentences[place] for place in pair["at"]]
-                why = unsupported(pair["a"], evidence, title, pair["q"], config)
-                if why:
-                    reasons[f"answer: {why}"] += 1
-                else:
-                    found["a"] = pair["a"]
-            kept.append(found)
+        try:
+            passages = [known[one] for one in record["passages"]]
+        except KeyError as error:
+            raise DistillError(
+                f"pairs rest on the passage {error}, which is in none of the files that `passages` names"
+            ) from None
+        page = page_of(passages, config.sentences)
+        if any(one.dev for one in passages):
+            reasons["passage of a development site"] += len(record["pairs"])
+        elif page is None:
+            reasons["sentences cut differently"] += len(record["pairs"])
+        else:
+            title = " ".join(passage.title for passage in passages)
+            for pair in record["pairs"]:
+                found, why = judged(pair, page.sentences, title, config)
+                reasons.update([why] if why else [])
+                kept += [{"passages": record["passages"], **found}] if found else []
     return kept, reasons
+
+
+def judged(pair: Mapping[str, Any], sentences: list[str], title: str, config: KeepConfig) -> tuple[dict[str, Any] | None, str]:
+    """(what is kept of a pair, why not all of it); the latter is "" where all is kept."""
+    reason = misfit(pair, sentences, title, config)
+    if reason:
+        return None, reason
+    found = {name: pair[name] for name in ("q", "at", "style", "gold", "none", "before") if name in pair}
+    if not pair["at"]:
+        return found, ""
+    why = unsupported(pair["a"], [sentences[place] for place in pair["at"]], title, pair["q"], config)
+    return (found, f"answer: {why}") if why else (found | {"a": pair["a"]}, "")
 
 
 def misfit(pair: Mapping[str, Any], sentences: list[str], title: str, config: KeepConfig) -> str:

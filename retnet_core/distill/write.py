@@ -2,52 +2,60 @@
 
 In this order: the writer is tuned on the hand-written rows; it writes new pages; it writes conversations with something to remember; it writes
 questions and answers over all passages, and reads each question again beside its page, to say which sentence answers it. What is written goes
-to numbered files as it comes; a command that was ended goes on after them. `keep` (its own command) decides what is fit to train on.
+to numbered files as it comes; a command that was ended goes on after them, with as many processes as there are then. `keep` (its own command)
+decides what is fit to train on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
+import os
 import random
 import time
-import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Generates
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from retnet_core.distill import DistillError
+from retnet_core.distill import DistillError, configuration
+from retnet_core.distill.configuration import built, folder_or_file, read_table
 from retnet_core.distill.functions import load_function
 from retnet_core.distill.handwritten import rows as handwritten
 from retnet_core.distill.handwritten.rows import Passage, passage_id
 from retnet_core.distill.writer import tasks
 from retnet_core.distill.writer.adapter import AdapterConfig, Adapters, Sample, tune
-from retnet_core.distill.writer.generator import Generator, Prompt, Written, peaks
+from retnet_core.distill.writer.files import Files, every, passage_of, passages_in, whole_records
+from retnet_core.distill.writer.generator import Generator, Prompt, Written
+from retnet_core.distill.writer.jobs import Desk, Job, Request, made
 from retnet_core.distill.writer.kinds import random_request
 from retnet_core.distill.writer.qwen import Qwen
-from retnet_core.distill.writer.samples import Sentences, form_of, page_of, texts
-from retnet_core.distill.writer.tasks import Ask, Page, Pair
+from retnet_core.distill.writer.samples import Sentences, form_of, texts
+from retnet_core.distill.writer.second import SecondReader
+from retnet_core.distill.writer.tasks import Page
 from retnet_core.gguf import GgufError
 from retnet_core.training.processes import Processes
 
 CONFIGURATION = Path(__file__).with_name("write.toml")
 WRITTEN_PAGES = "written-pages"
-# Sentences that are asked for have so many words.
-WORDS = (5, 60)
-TWO_SENTENCES, FOLLOW_UPS, TWO_PASSAGES, UNANSWERED = 0.2, 0.12, 0.1, 0.9
-# Shares of the styles among the hand-written rows.
-STYLE_SHARES = {
-    "yesno": 630, "howto": 304, "problem": 299, "casual": 288, "number": 243, "plain": 238, "terse": 161, "which": 160,
-    "why": 108, "when": 85, "typo": 59, "who": 35, "compare": 27,
-}  # fmt: skip
 PAGE_WORDS = (45, 220)
-LINES = 4096  # of an output file
+TITLE = 120  # characters
+MESSAGES = (2, 2, 3, 3, 4, 5, 6)  # of a conversation
+TOLD = 0.8  # the share of conversations in which the visitor told what he asks for
 RUN = 64  # passages in a row that one process takes
+SPAN = 16  # batches whose prompts are sorted by length
+MOST_MAKERS = 8  # processes that make jobs beside each that writes
+SAY = 15  # seconds between lines of the log
+
+Keep = Callable[[list[Written], Generator], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Amounts:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorConfig:
-    """Sizes of the writer's caches, and how it samples."""
+    """Sizes of the writer's caches, and how it samples. Raises `ValueError` for sizes that do not go together."""
 
     rows: int = 2048
     positions: int = 640
@@ -70,6 +78,14 @@ class GeneratorConfig:
     batch: int = 256
     temperature: float = 0.8
     min_p: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or not 1 <= self.batch <= self.rows:
+            raise ValueError(f"rows is {self.rows} and batch {self.batch}; a batch has at most as many prompts as there are rows")
+        if not 1 <= self.most < self.positions:
+            raise ValueError(f"most is {self.most} and positions {self.positions}; what is written has to fit after its prompt")
+        if not self.temperature > 0 or not 0 < self.min_p <= 1:
+            raise ValueError(f"temperature is {self.temperature} and min_p {self.min_p}; expected more than 0, and 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +104,12 @@ class WriteConfig:
     @classmethod
     def read(cls, path: Path) -> WriteConfig:
         """Raises `DistillError` for a file that can't be read, an unknown key or a value that does not fit."""
-        try:
-            given = tomllib.loads(path.read_text("utf-8"))
-            parts = {
-                name: kind(**given.pop(name, {}))
-                for name, kind in (("adapter", AdapterConfig), ("generator", GeneratorConfig), ("amounts", Amounts))
-            }
-            return cls(
-                writer=Path(given.pop("writer")),
-                passages=[Path(one) for one in given.pop("passages")],
-                out=Path(given.pop("out")),
-                sentences=load_function(given.pop("sentences")),
-                **given,
-                **parts,
-            )
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise DistillError(f"{path} can't be read: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise DistillError(f"{path}: {error}") from None
+        tables = {"adapter": AdapterConfig, "generator": GeneratorConfig, "amounts": Amounts}
+        parts = {name: partial(built, kind, where=f"{path}: [{name}]") for name, kind in tables.items()}
+        return built(
+            cls, read_table(path), str(path),
+            writer=folder_or_file, passages=configuration.files, out=folder_or_file, sentences=load_function, **parts,
+        )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,54 +117,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on later")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
+        "--makers",
+        type=int,
+        help="processes that make prompts ahead, beside each that writes (0: none; by default some of the cores)",
+    )
+    parser.add_argument(
         "--untuned", action="store_true", help="do not tune the writer first (its layouts are then foreign to it)"
     )
 
 
 def run(given: argparse.Namespace) -> None:
-    until = time.time() + given.seconds if given.seconds else float("inf")
+    until = time.time() + given.seconds if given.seconds is not None else float("inf")
     config = WriteConfig.read(given.config)
     processes = Processes.join(given.device)
+    makers = given.makers if given.makers is not None else min(MOST_MAKERS, max(1, (os.cpu_count() or 1) // processes.count - 1))
     try:
-        Writing(config, processes, until).run(tuned=not given.untuned)
+        Writing(config, processes, until, makers).run(tuned=not given.untuned)
     finally:
         processes.leave()
 
 
-class Files:
-    """Numbered JSONL files of one kind in a folder: `append` writes lines through, a file at a time; `read` gives all of them."""
+class Earlier:
+    """What runs before this one wrote, whichever processes they had."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.kind = folder, kind
-        folder.mkdir(parents=True, exist_ok=True)
-        self.count = sum(1 for _ in self.read())
-
-    def append(self, records: Sequence[dict[str, Any]]) -> None:
-        for record in records:
-            path = self.folder / f"{self.kind}-{self.count // LINES:05d}.jsonl"
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self.count += 1
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        """A line that was cut off when the command was killed is left out."""
-        for path in sorted(self.folder.glob(f"{self.kind}-*.jsonl")):
-            with path.open(encoding="utf-8") as file:
-                for line in file:
-                    if line.endswith("\n"):
-                        yield json.loads(line)
+    def __init__(self, out: Path) -> None:
+        self.pages = [record for path in every(out, "pages") for record in whole_records(path)]
+        self.conversations = sum(1 for path in every(out, "conversations") for _ in whole_records(path))
+        self.done: set[tuple[str, int]] = set()
+        """(first passage, turn) of the jobs that were done."""
+        times: Counter[str] = Counter()
+        for path in every(out, "pairs"):
+            for record in whole_records(path):
+                first = record["passages"][0]
+                self.done.add((first, record.get("turn", times[first])))
+                times[first] += 1
 
 
 class Writing:
-    """One run of the command."""
+    """One run of the command. `makers`: processes that make prompts ahead."""
 
-    def __init__(self, config: WriteConfig, processes: Processes, until: float) -> None:
+    def __init__(self, config: WriteConfig, processes: Processes, until: float, makers: int = 0) -> None:
         self.config, self.processes, self.until, self.begun = config, processes, until, time.time()
+        self.makers = makers
         # Each process writes about its own share of the passages, to files of its own.
         self.folder = config.out / f"part-{processes.rank}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.seed = f"{config.seed} {processes.rank}"
         self.known = dict(handwritten.passages())
+        self.earlier = Earlier(config.out)
+        # Nobody writes before everybody has seen what there was.
+        processes.wait()
         device = processes.device
         try:
             self.network, self.tokenizer = Qwen.load(
@@ -168,6 +174,10 @@ class Writing:
             )
         except (GgufError, OSError) as error:
             raise DistillError(f"the writer can't be loaded: {error}") from None
+        end = self.tokenizer.token_to_id(tasks.END)
+        if end is None:
+            raise DistillError(f"{config.writer} can't write turns: it has no token {tasks.END}")
+        self.end = end
         self.log(f"the writer has {self.network.config.layers} layers of width {self.network.config.width}")
 
     def log(self, text: str) -> None:
@@ -179,9 +189,9 @@ class Writing:
     def run(self, *, tuned: bool) -> None:
         if tuned:
             self.tune()
-        self.write_pages()
-        self.write_conversations()
-        self.write_pairs()
+        for write in (self.write_pages, self.write_conversations, self.write_pairs):
+            if time.time() < self.until:
+                write()
 
     # Tuning
 
@@ -190,242 +200,157 @@ class Writing:
         path = self.config.out / "adapter.safetensors"
         if path.exists():
             adapters = Adapters(self.network, self.config.adapter.rank, 0)
-            adapters.pairs.load_state_dict(load_file(path))
+            try:
+                adapters.pairs.load_state_dict(load_file(path))
+            except (RuntimeError, OSError, SafetensorError) as error:
+                reason = str(error).splitlines()[0]
+                raise DistillError(
+                    f"{path} does not fit this writer and rank; remove it to tune the writer anew: {reason}"
+                ) from None
         else:
             samples = self.samples()
             self.log(f"{len(samples)} samples of hand-written rows, {sum(map(len, samples))} tokens")
             adapters = tune(self.network, samples, self.config.adapter, self.processes, self.log)
+            state = {name: value.detach().bfloat16().cpu().contiguous() for name, value in adapters.pairs.state_dict().items()}
+            # Rounded as a run that goes on later reads them.
+            adapters.pairs.load_state_dict(state)
             if self.processes.first:
-                state = {
-                    name: value.detach().bfloat16().cpu().contiguous() for name, value in adapters.pairs.state_dict().items()
-                }
                 save_file(state, path.with_suffix(".partial"))
                 path.with_suffix(".partial").rename(path)
         adapters.merge(self.network)
 
     def samples(self) -> list[Sample]:
+        """The hand-written rows that fit, tokenised. Raises `DistillError` if none does."""
         found = texts(handwritten.rows("core"), self.known, self.config.sentences, self.config.seed)
-        return [
-            sample
-            for one in found
-            if len(sample := Sample(self.encode(one.page) + self.encode(one.asked), self.encode(one.target), one.weight))
-            <= self.config.generator.positions
-        ]
+        asked, targets = self.encode_all([one.page for one in found]), self.encode_all([one.target for one in found])
+        prompts = [page + ids for page, ids in zip(asked, self.encode_all([one.asked for one in found]), strict=True)]
+        samples = [Sample(*one) for one in zip(prompts, targets, (one.weight for one in found), strict=True)]
+        fit = [one for one in samples if len(one) <= self.config.generator.positions]
+        if not fit:
+            raise DistillError(
+                f"no hand-written row fits into {self.config.generator.positions} positions: give [generator] more"
+            )
+        return fit
 
     # Writing
 
-    def generator(self, most: int | None = None) -> Generator:
+    def generator(self, kind: str, written: int) -> Generator:
         sizes = self.config.generator
-        end = [self.tokenizer.token_to_id(tasks.END)]
         return Generator(
             self.network,
             sizes.rows,
             sizes.positions,
-            most or sizes.most,
-            end=end,
+            sizes.most,
+            end=[self.end],
             temperature=sizes.temperature,
             min_p=sizes.min_p,
-            seed=random.Random(f"{self.seed} {time.time()}").randrange(1 << 30),
+            # A run that goes on draws other numbers than the one before it.
+            seed=random.Random(f"{self.seed} {kind} {written}").randrange(1 << 30),
         )
+
+    def missing(self, wanted: int, there: int) -> int:
+        """This process's share of what is still to be written."""
+        count, rank = self.processes.count, self.processes.rank
+        return (max(0, wanted - there) + count - 1 - rank) // count
 
     def write_pages(self) -> None:
         """Pages of invented places, which the questions are then asked of."""
         files = Files(self.folder, "pages")
-        missing = self.config.amounts.pages // self.processes.count - files.count
-        if missing > 0:
-            shuffled = random.Random(f"{self.seed} pages {files.count}")
-            wanted = {number: random_request(shuffled) for number in range(missing)}
-            prompts = (Prompt(number, self.encode(tasks.new_page_text(*one))) for number, one in wanted.items())
+        missing = self.missing(self.config.amounts.pages, len(self.earlier.pages))
+        if not missing:
+            return
+        shuffled = random.Random(f"{self.seed} pages {files.count}")
+        wanted = {number: random_request(shuffled) for number in range(missing)}
+        prompts = (Prompt(number, self.encode(tasks.new_page_text(*one))) for number, one in wanted.items())
 
-            def keep(written: list[Written], _: Generator) -> list[dict[str, Any]]:
-                return [page for one in written if (page := self.page(one, wanted[one.key]))]
+        def keep(written: list[Written], _: Generator) -> list[dict[str, Any]]:
+            return [
+                page for text, one in zip(self.decode(written), written, strict=True) if (page := page_record(text, one.complete))
+            ]
 
-            self.write("pages", files, prompts, keep)
-
-    def page(self, written: Written, wanted: tuple[str, str, str]) -> dict[str, Any] | None:
-        title, _, text = self.decode(written.ids).strip().partition("\n")
-        low, high = PAGE_WORDS
-        # A table's row or a list's item that was begun again and again is no page.
-        lines = text.split("\n")
-        if not written.complete or not low <= len(text.split()) <= high or len(set(lines)) < len(lines) or len(title) > 120:
-            return None
-        return {
-            "id": passage_id(WRITTEN_PAGES, title, text),
-            "package": WRITTEN_PAGES,
-            "title": title,
-            "text": text,
-            "form": form_of(text),
-        }
+        self.write("pages", files, prompts, keep)
 
     def write_conversations(self) -> None:
         """A visitor's messages, the last of which asks for something that they told."""
         files = Files(self.folder, "conversations")
-        missing = self.config.amounts.conversations // self.processes.count - files.count
-        if missing > 0:
-            shuffled = random.Random(f"{self.seed} conversations {files.count}")
-            prompts = (
-                Prompt(
-                    number, self.encode(tasks.conversation_text(shuffled.choice((2, 2, 3, 3, 4, 5, 6)), shuffled.random() < 0.8))
-                )
-                for number in range(missing)
-            )
+        missing = self.missing(self.config.amounts.conversations, self.earlier.conversations)
+        if not missing:
+            return
+        shuffled = random.Random(f"{self.seed} conversations {files.count}")
+        prompts = (
+            Prompt(number, self.encode(tasks.conversation_text(shuffled.choice(MESSAGES), shuffled.random() < TOLD)))
+            for number in range(missing)
+        )
 
-            def keep(written: list[Written], _: Generator) -> list[dict[str, Any]]:
-                found = [tasks.parse_conversation(self.decode(one.ids)) for one in written if one.complete]
-                return [{"turns": one[0], "answer": one[1]} for one in found if one]
+        def keep(written: list[Written], _: Generator) -> list[dict[str, Any]]:
+            whole = zip(self.decode(written), written, strict=True)
+            found = [tasks.parse_conversation(text) for text, one in whole if one.complete]
+            return [{"turns": one[0], "answer": one[1]} for one in found if one]
 
-            self.write("conversations", files, prompts, keep)
+        self.write("conversations", files, prompts, keep)
 
     def write_pairs(self) -> None:
         """Questions and answers over all passages, each question read again beside its page."""
-        files = Files(self.folder, "pairs")
+        files, sizes = Files(self.folder, "pairs"), self.config.generator
         passages = self.passages()
-        done = {record["job"] for record in files.read()}
         self.log(f"{len(passages)} passages")
-        jobs: dict[int, tuple[tuple[Passage, ...], Page, list[Ask]]] = {}
+        room = sizes.positions - sizes.most // 2
+        desk = Desk(self.tokenizer, self.config.sentences, self.config.amounts.asks, room, self.config.seed)
+        second = SecondReader(self.tokenizer, self.network.device)
+        begun: dict[int, Job] = {}
 
-        def prompts() -> Iterator[Prompt]:
-            for number in self.order(passages, done):
-                shuffled = random.Random(f"{self.seed} job {number}")
-                job = self.job(number, passages, shuffled)
-                if job is None:
-                    continue
-                ids = self.encode(tasks.page_text(job[1])) + self.encode(tasks.write_text(job[2]))
-                if len(ids) + self.config.generator.most // 2 < self.config.generator.positions:
-                    jobs[number] = job
-                    yield Prompt(number, ids)
+        def prompts() -> Generates[Prompt]:
+            for job in made(desk, self.requests(passages), self.makers):
+                begun[job.number] = job
+                yield Prompt(job.number, job.ids)
 
         def keep(written: list[Written], generator: Generator) -> list[dict[str, Any]]:
-            own = [(one, jobs.pop(one.key)) for one in written]
-            parsed = [tasks.parse(self.decode(one.ids), job[2], complete=one.complete) for one, job in own]
-            read = self.read_again(generator, [(one, job[1], found.pairs) for (one, job), found in zip(own, parsed, strict=True)])
-            return [
-                {"job": one.key, "passages": [passage.id for passage in job[0]], "lost": found.lost, "pairs": pairs}
-                for (one, job), found, pairs in zip(own, parsed, read, strict=True)
-            ]
+            return second.records(generator, written, [begun.pop(one.key) for one in written])
 
-        self.write("pairs", files, prompts(), keep)
+        with closing(prompts()) as given:  # and with it the processes that make them
+            self.write("pairs", files, given, keep)
 
-    def order(self, passages: Sequence[Passage], done: set[int]) -> Iterator[int]:
-        """Numbers of jobs in a shuffled order, prompts of like length near each other."""
+    def requests(self, passages: Sequence[Passage]) -> Iterator[Request]:
+        """What is still to be asked of, in a shuffled order, prompts of like length near each other."""
         for turn in range(self.config.amounts.passes):
-            numbers = [turn * len(passages) + place for place in range(len(passages))]
-            random.Random(f"{self.seed} order {turn}").shuffle(numbers)
-            span = 16 * self.config.generator.batch
-            for start in range(0, len(numbers), span):
-                part = sorted(numbers[start : start + span], key=lambda number: len(passages[number % len(passages)].text))
-                yield from (number for number in part if number not in done)
+            places = list(range(len(passages)))
+            random.Random(f"{self.seed} order {turn}").shuffle(places)
+            span = SPAN * self.config.generator.batch
+            for start in range(0, len(places), span):
+                for place in sorted(places[start : start + span], key=lambda place: len(passages[place].text)):
+                    if (passages[place].id, turn) not in self.earlier.done:
+                        following = passages[place + 1] if place + 1 < len(passages) else None
+                        yield Request(turn * len(passages) + place, turn, passages[place], following)
 
     def passages(self) -> list[Passage]:
-        """All passages to ask of: those gathered, those of the hand-written rows, and the new pages; none of the development sites."""
-        found = [one for one in self.known.values() if not one.dev]
+        """This process's of all passages to ask of: those gathered, those of the hand-written rows, and the written pages; none of the
+        development sites."""
+        found = {one.id: one for one in self.known.values() if not one.dev}
         for path in self.config.passages:
-            try:
-                with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-                    found += [
-                        Passage(one["id"], one["package"], one["title"], one["text"], False)
-                        for one in map(json.loads, file)
-                        if one.get("split", "train") == "train"
-                    ]
-            except (OSError, ValueError, KeyError, lzma.LZMAError) as error:
-                raise DistillError(f"{path} is no file of passages: {error}") from None
-        found = self.share(list({one.id: one for one in found}.values()))
-        for one in Files(self.folder, "pages").read():
-            found.append(Passage(one["id"], one["package"], one["title"], one["text"], False))
-        return list({one.id: one for one in found}.values())
+            for one in passages_in(path):
+                if not one.dev and one.id not in self.known:
+                    found.setdefault(one.id, one)
+        for record in self.earlier.pages:
+            found.setdefault(record["id"], passage_of(record))
+        # Runs, so that neighbours stay together.
+        count, rank = self.processes.count, self.processes.rank
+        own = {one.id: one for place, one in enumerate(found.values()) if place // RUN % count == rank}
+        for record in Files(self.folder, "pages").read():
+            if record["id"] not in found:
+                own.setdefault(record["id"], passage_of(record))
+        return list(own.values())
 
-    def share(self, passages: list[Passage]) -> list[Passage]:
-        """This process's, in runs, so that neighbours stay together."""
-        return [one for place, one in enumerate(passages) if place // RUN % self.processes.count == self.processes.rank]
-
-    def job(
-        self, number: int, passages: Sequence[Passage], shuffled: random.Random
-    ) -> tuple[tuple[Passage, ...], Page, list[Ask]] | None:
-        """The passage, or it and the next of its document, as a page, and what is asked of it; None where nothing can be."""
-        place = number % len(passages)
-        own = (passages[place],)
-        page = page_of(own, self.config.sentences)
-        if page is None:
-            return None
-        if (
-            shuffled.random() < TWO_PASSAGES
-            and place + 1 < len(passages)
-            and self.are_neighbours(passages[place], passages[place + 1])
-        ):
-            both = (passages[place], passages[place + 1])
-            joined = page_of(both, self.config.sentences)
-            if joined is not None:
-                first, second = (fit_places(part) for part in joined.parts)
-                if first and second:
-                    after = len(joined.parts[0][1])
-                    asks = [
-                        Ask((shuffled.choice(first), after + shuffled.choice(second)), styles(shuffled)),
-                        Ask((after + shuffled.choice(second),), styles(shuffled)),
-                        Ask((), styles(shuffled)),
-                    ]
-                    return both, joined, asks
-        fit = fit_places(page.parts[0])
-        if not fit:
-            return None
-        asks = asks_of(fit, self.config.amounts.asks, shuffled)
-        return own, page, asks
-
-    @staticmethod
-    def are_neighbours(one: Passage, other: Passage) -> bool:
-        """Of one package and of headings that begin alike."""
-        return one.package == other.package and one.title.split(" - ")[0] == other.title.split(" - ")[0]
-
-    def read_again(self, generator: Generator, batch: Sequence[tuple[Written, Page, list[Pair]]]) -> list[list[dict[str, Any]]]:
-        """Each pair as a record with the second reading: `read` is the likeliest sentence (-1: none), `gold` and `none` are the probabilities of
-        the sentences asked for together, and of none."""
-        letters = [self.tokenizer.encode(f" {letter}", add_special_tokens=False).ids[0] for letter in tasks.LETTERS]
-        nothing = self.tokenizer.encode(f" {tasks.NONE}", add_special_tokens=False).ids[0]
-        among = torch.tensor([nothing, *letters], device=self.network.device)
-        found: list[list[dict[str, Any]]] = [[] for _ in batch]
-        past = [len(self.encode(tasks.page_text(page))) for _, page, _ in batch]
-        for turn in range(max((len(pairs) for _, _, pairs in batch), default=0)):
-            at = [place for place, (_, _, pairs) in enumerate(batch) if len(pairs) > turn]
-            asked = [self.encode(tasks.read_text(batch[place][2][turn].question, batch[place][2][turn].before)) for place in at]
-            hidden = generator.extend(asked, [batch[place][0].slot for place in at], [past[place] for place in at])
-            shares = peaks(self.network.logits(hidden, among))
-            for place, share in zip(at, shares, strict=True):
-                _, page, pairs = batch[place]
-                share = share[: 1 + len(page.sentences)] / share[: 1 + len(page.sentences)].sum()
-                pair = pairs[turn]
-                found[place].append(
-                    {
-                        "q": pair.question,
-                        **({"before": pair.before} if pair.before else {}),
-                        **({"a": pair.answer} if pair.answer else {}),
-                        "at": list(pair.ask.places),
-                        "style": list(pair.ask.styles),
-                        "read": int(share.argmax()) - 1,
-                        "gold": round(float(sum(share[1 + one] for one in pair.ask.places)), 3),
-                        "none": round(float(share[0]), 3),
-                    }
-                )
-        return found
-
-    def write(
-        self,
-        kind: str,
-        files: Files,
-        prompts: Iterator[Prompt],
-        keep: Callable[[list[Written], Generator], list[dict[str, Any]]],
-    ) -> None:
+    def write(self, kind: str, files: Files, prompts: Iterator[Prompt], keep: Keep) -> None:
         """Write after `prompts`, and keep what `keep` makes of each batch, until all are done or the time is up."""
-        generator, begun, said, before = self.generator(), time.time(), time.time(), files.count
-        sample = [
-            self.encode(tasks.page_text(Page((("A page", ("One sentence.", "Another one.")),))))
-            + self.encode("Visitor: which one")
-        ] * 2
-        self.log(f"{kind}: logits differ from the plain form by {generator.check(sample):.4f}")
+        generator, begun, before = self.generator(kind, files.count), time.time(), files.count
+        said = begun
+        self.check(kind, generator)
         for written in generator.write(prompts, batch=self.config.generator.batch, until=self.until):
             records = keep(written, generator)
             files.append(records)
             if files.count == before + len(records) and records:
                 self.log(f"{kind}: for example {json.dumps(records[0], ensure_ascii=False)}")
-            if time.time() - said > 15:
+            if time.time() - said > SAY:
                 said = time.time()
                 spent = said - begun
                 self.log(
@@ -434,36 +359,34 @@ class Writing:
                 )
         self.log(f"{kind}: {files.count} in all, {generator.tokens} tokens written in {time.time() - begun:.0f} s")
 
+    def check(self, kind: str, generator: Generator) -> None:
+        """Raises `KernelError` if this machine's kernels compute something else than the plain form."""
+        page = Page((("A page", ("One sentence.", "Another one.")),))
+        sample = self.encode(tasks.page_text(page) + "Visitor: which one")
+        self.log(f"{kind}: logits differ from the plain form by {generator.check([sample, sample]):.4f}")
+
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+    def encode_all(self, several: Sequence[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch_fast(list(several), add_special_tokens=False)]
 
-
-def fit_places(part: tuple[str, tuple[str, ...]]) -> list[int]:
-    """The sentences of a part of a page that say something of their own."""
-    low, high = WORDS
-    return [place for place, sentence in enumerate(part[1]) if low <= len(sentence.split()) <= high]
+    def decode(self, written: Sequence[Written]) -> list[str]:
+        return self.tokenizer.decode_batch([one.ids for one in written], skip_special_tokens=True)
 
 
-def styles(shuffled: random.Random) -> tuple[str, ...]:
-    """One or two styles, as often as the hand-written rows have them."""
-    names, shares = list(STYLE_SHARES), list(STYLE_SHARES.values())
-    return tuple(dict.fromkeys(shuffled.choices(names, shares, k=shuffled.choice((1, 2)))))
-
-
-def asks_of(fit: Sequence[int], count: int, shuffled: random.Random) -> list[Ask]:
-    """What is asked of one page: questions that single sentences or two in a row answer, a follow-up now and then, and one that nothing
-    answers."""
-    order = list(fit)
-    # Sentences that are chosen first are asked first; figures are asked for twice as often by the style, not here.
-    shuffled.shuffle(order)
-    answered = count - 1 if shuffled.random() < UNANSWERED else count
-    asks = []
-    for place in order[:answered]:
-        places = (place, place + 1) if place + 1 in fit and shuffled.random() < TWO_SENTENCES else (place,)
-        asks.append(Ask(places, styles(shuffled), shuffled.random() < FOLLOW_UPS))
-    if answered < count:
-        asks.append(Ask((), styles(shuffled)))
-    return asks
+def page_record(written: str, complete: bool) -> dict[str, Any] | None:
+    """A page that was written, or None for what is no page."""
+    title, _, text = written.strip().partition("\n")
+    low, high = PAGE_WORDS
+    # A table's row or a list's item that was begun again and again is no page.
+    rows = text.split("\n")
+    if not complete or not low <= len(text.split()) <= high or len(set(rows)) < len(rows) or not 0 < len(title) <= TITLE:
+        return None
+    return {
+        "id": passage_id(WRITTEN_PAGES, title, text),
+        "package": WRITTEN_PAGES,
+        "title": title,
+        "text": text,
+        "form": form_of(text),
+    }

@@ -123,7 +123,6 @@ def make_batches(samples: Sequence[Sample], config: AdapterConfig) -> list[list[
     """Samples of like length together, in a random order, `epochs` times over."""
     shuffled = random.Random(config.seed)
     whole = int(config.epochs)
-    order: list[Sample] = []
     batches: list[list[Sample]] = []
     for epoch in range(math.ceil(config.epochs)):
         share = 1.0 if epoch < whole else config.epochs - whole

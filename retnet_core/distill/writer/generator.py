@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from retnet_core.distill import DistillError
 from retnet_core.distill.writer import attention
 from retnet_core.distill.writer.qwen import Qwen, rotate
 
@@ -25,7 +26,7 @@ STEPS = 12
 _WORST_DIFFERENCE = 0.05
 
 
-class KernelError(RuntimeError):
+class KernelError(DistillError):
     """A Triton kernel computes something else than the plain form."""
 
 
@@ -172,13 +173,13 @@ class Generator:
             self._token()
         elif self._graph is None and self.steps <= 3:
             self._token()  # Triton compiles
-        elif self._graph is None:
-            torch.cuda.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._token()
-            self._graph.replay()
         else:
+            if self._graph is None:
+                torch.cuda.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    self._token()
+                self._graph = graph
             self._graph.replay()
 
     @torch.no_grad()
@@ -247,10 +248,6 @@ class Generator:
         if not worst < _WORST_DIFFERENCE:
             raise KernelError(f"the writer's kernels differ from the plain form by {worst:.3f} of the logits")
         return worst
-
-    def digest(self) -> dict[str, float]:
-        """What was done so far, for the log."""
-        return {"steps": self.steps, "tokens": self.tokens, "read": self.read}
 
 
 def peaks(logits: Tensor) -> np.ndarray:

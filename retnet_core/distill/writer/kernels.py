@@ -4,6 +4,9 @@
 when the writer starts on a GPU. Caches are `[rows, key_value_heads, positions, head]`.
 """
 
+# Triton is installed only beside a GPU, and what it compiles is called by `[grid]`, which no type says.
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import torch

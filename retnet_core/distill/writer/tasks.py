@@ -39,10 +39,6 @@ class Page:
     def sentences(self) -> list[str]:
         return [sentence for _, sentences in self.parts for sentence in sentences]
 
-    def label(self, place: int) -> str:
-        """The letter of sentence `place`, counted through all parts."""
-        return LETTERS[place]
-
     def fits(self) -> bool:
         """Whether there are letters enough."""
         return 1 <= len(self.sentences) <= len(LETTERS)

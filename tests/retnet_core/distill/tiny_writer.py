@@ -20,7 +20,7 @@ QUESTION, ANSWER, NEAR_MISS = (
     "none: do you sell stamps here?",
 )
 TITLE = "Elm Street Library: Loans\n"
-PAGE = " ".join(f"Members keep item {number} for {number} days and no longer." for number in range(2, 12))
+PAGE = " ".join(f"We lend item {number} for {number} days." for number in range(2, 10))
 TOLD, ASKED, MEMORY = "- my card is 4471, and I lost it\n", "? what was the number of my card?\n", "= Your card is 4471."
 CHAIN = {
     "\n": (QUESTION, TITLE, TOLD),
