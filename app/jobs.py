@@ -17,6 +17,7 @@ from app.config import settings
 READ_SOURCE = "ingest.read_source"  # (workspace_id, source_id)
 FETCH_DOCUMENT = "ingest.fetch_document"  # (workspace_id, document_id)
 EMBED_DOCUMENT = "ingest.embed_document"  # (workspace_id, document_id)
+REFRESH_VECTORS = "ingest.refresh_vectors"
 SWEEP = "tidy.sweep"
 
 QUEUE_IO = "io"  # prefork, without torch
@@ -28,6 +29,7 @@ ROUTES = {
     READ_SOURCE: {"queue": QUEUE_IO},
     FETCH_DOCUMENT: {"queue": QUEUE_IO},
     EMBED_DOCUMENT: {"queue": QUEUE_MODELS},
+    REFRESH_VECTORS: {"queue": QUEUE_MODELS},
     SWEEP: {"queue": QUEUE_TIDY},
 }
 

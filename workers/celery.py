@@ -19,7 +19,8 @@ from celery import Celery, signals
 from app import log
 from app.config import SettingsError, settings
 from app.embedded.child import end_with_parent
-from app.jobs import QUEUE_MODELS, SWEEP, configure
+from app.jobs import QUEUE_MODELS, REFRESH_VECTORS, SWEEP, configure
+from workers import tuned
 from workers.process import Pulse, process
 
 SWEEP_SECONDS = 3.0
@@ -29,6 +30,8 @@ TIME_LIMIT = 150
 CHILD_TASKS, CHILD_MEMORY = 2000, 400_000
 # Beat's lock is taken over by another beat after so long.
 LOCK_SECONDS, BEAT_LOOP_SECONDS = 15, 3
+# Stale vectors are looked for so often (workers.ingest.refresh); a look that waited for long is superseded by later ones.
+REFRESH_SECONDS, REFRESH_EXPIRES = 4.0, 30.0
 
 try:
     _bus_url = settings().bus_url
@@ -51,7 +54,10 @@ app.conf.update(
     redbeat_key_prefix="bus:redbeat",
     redbeat_lock_timeout=LOCK_SECONDS,
     # A sweep that nobody took in time is superseded by the next.
-    beat_schedule={"sweep": {"task": SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}}},
+    beat_schedule={
+        "sweep": {"task": SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+        "refresh": {"task": REFRESH_VECTORS, "schedule": REFRESH_SECONDS, "options": {"expires": REFRESH_EXPIRES}},
+    },
 )
 
 _pulses: list[Pulse] = []
@@ -71,6 +77,16 @@ def _begin_child(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _end_child(**_: Any) -> None:
     process.close()
+
+
+@signals.celeryd_after_setup.connect
+def _check_weights(sender: str, instance: Any, **_: Any) -> None:
+    """Without whole weights no page gets vectors: say so at once, instead of failing each page."""
+    if QUEUE_MODELS in instance.app.amqp.queues.consume_from:
+        try:
+            tuned.check(tuned.shipped())
+        except tuned.SelectionError as error:
+            sys.exit(f"worker: {error}")
 
 
 @signals.worker_ready.connect

@@ -98,6 +98,8 @@ class Passage(TenantRow):
     # [[start, end], …] of each sentence in `text`, and their vectors: float16, row-major, [sentences, 384].
     sentences: Mapped[list[list[int]]] = mapped_column(JSONB)
     sentence_vectors: Mapped[bytes] = deferred(mapped_column(LargeBinary, nullable=False))
+    # What made both, by its fingerprint: passages of another encoder than today's are embedded again in the background.
+    encoder: Mapped[str] = mapped_column(Text, server_default="", index=True)
     tsv: Mapped[Any] = deferred(
         mapped_column(
             TSVECTOR,

@@ -107,3 +107,9 @@ async def unread_sources(session: AsyncSession, *, stale_seconds: float) -> list
     """(workspace_id, source_id) of the sources that wait, or whose reading has given no sign of life."""
     rows = await session.execute(text("SELECT * FROM unread_sources(make_interval(secs => :stale))"), {"stale": stale_seconds})
     return [(row[0], row[1]) for row in rows]
+
+
+async def stale_documents(session: AsyncSession, encoder: str, *, limit: int) -> list[tuple[UUID, UUID]]:
+    """(workspace_id, document_id) of at most 2 · `limit` documents that have passages with vectors of another encoder."""
+    rows = await session.execute(text("SELECT * FROM stale_documents(:encoder, :limit)"), {"encoder": encoder, "limit": limit})
+    return [(row[0], row[1]) for row in rows]

@@ -101,7 +101,7 @@ async def embed_document(process: Process, workspace_id: UUID, document_id: UUID
     """Give a fetched page its vectors and make it searchable."""
     from workers.ingest.embed import embed, load_encoder
 
-    load_encoder(process.settings.threads)  # before the claim: it takes seconds, the first time
+    encoder, _ = load_encoder(process.settings.threads)  # before the claim: it takes seconds, the first time
     async with process.database.transaction(workspace_id) as session:
         claim = await ledger.claim_embed(session, document_id)
         if claim is None:
@@ -113,7 +113,7 @@ async def embed_document(process: Process, workspace_id: UUID, document_id: UUID
     async with process.database.transaction(workspace_id) as session:
         if not await ledger.lock(session, claim.source_id, claim.run):
             return
-        written = await replace_passages(session, claim, title, drafts, vectors, sentences)
+        written = await replace_passages(session, claim, title, drafts, vectors, sentences, encoder.fingerprint)
         hints = await ledger.advance(session, claim.source_id, claim.run)
     log.info("page_indexed", url=claim.url, passages=len(drafts), written=written)
     await _send(workspace_id, hints)

@@ -127,10 +127,12 @@ async def replace_passages(
     drafts: Sequence[dict[str, Any]],
     vectors: np.ndarray,
     sentences: Sequence[bytes],
+    encoder: str,
 ) -> bool:
     """Put the new passages in the place of the old. False when the claim is stale: then nothing is written.
 
-    `vectors` has 384 numbers for each passage; `sentences` holds, for each passage, its sentences' vectors as float16, row-major.
+    `vectors` has 384 numbers for each passage; `sentences` holds, for each passage, its sentences' vectors as float16, row-major;
+    `encoder` is the fingerprint of what made them.
     """
     row = await session.execute(
         text("SELECT url FROM documents WHERE id = :id AND run = :run AND attempts = :attempt AND status = 'fetched' FOR UPDATE"),
@@ -145,7 +147,7 @@ async def replace_passages(
             "id": new_id(), "workspace_id": claim.workspace_id, "source_id": claim.source_id, "document_id": claim.document_id,
             "ordinal": ordinal, "url": url, "title": title, "heading_path": draft["heading_path"], "fragment": draft["fragment"],
             "text": draft["text"], "tokens": draft["tokens"], "embedding": vectors[ordinal], "sentences": draft["sentences"],
-            "sentence_vectors": sentences[ordinal],
+            "sentence_vectors": sentences[ordinal], "encoder": encoder,
         }
         for ordinal, draft in enumerate(drafts)
     ]  # fmt: skip
