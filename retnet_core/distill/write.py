@@ -165,8 +165,9 @@ class Writing:
         self.seed = f"{config.seed} {processes.rank}"
         self.known = dict(handwritten.passages())
         self.earlier = Earlier(config.out)
-        # Nobody writes before everybody has seen what there was.
-        processes.wait()
+        # Nobody writes before everybody has seen what there was. Processes that were started apart only share the passages.
+        if torch.distributed.is_initialized():
+            processes.wait()
         device = processes.device
         try:
             self.network, self.tokenizer = Qwen.load(
