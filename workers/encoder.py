@@ -64,6 +64,11 @@ class Encoder:
         encoder = cls(tokenizer, MiniLM(weights), tuned.fingerprint(folder))
         return encoder._quickened(weights) if bulk else encoder
 
+    @property
+    def name(self) -> str:
+        """For a log: which weights, and their fingerprint."""
+        return f"{'untuned' if self.fingerprint == tuned.fingerprint(None) else 'tuned'} {self.fingerprint}"
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of `texts`, in their order. Raises nothing for odd text: an empty one has a vector too."""
         import torch

@@ -32,14 +32,16 @@ from app.db import lookups
 from app.db.lookups import Claim
 from app.db.session import Database
 from app.log import configure
-from retnet_core import Engine, Model, load_model
+from retnet_core import CheckpointError, Engine, Model, load_model
 from retnet_core.footprint import Footprint
 from workers.answer import rpc
 from workers.answer.claim import hand_back, release_overtaken
 from workers.answer.pipeline import answer_claim
 from workers.answer.prefixes import Prefixes
-from workers.answer.services import Services, Vectors
+from workers.answer.services import Readings, Services, Vectors
 from workers.encoder import Encoder
+from workers.reader import Reader
+from workers.tuned import SelectionError
 
 BELL_SECONDS = 1
 SIGN_SECONDS = 5.0
@@ -58,13 +60,21 @@ log = structlog.get_logger()
 
 
 def build_services(
-    chosen: Settings, model: Model, encoder: Encoder, *, name: str, database: Database, bus: Redis, states: Redis
+    chosen: Settings,
+    model: Model,
+    encoder: Encoder,
+    *,
+    name: str,
+    database: Database,
+    bus: Redis,
+    states: Redis,
+    reader: Reader | None = None,
 ) -> Services:
     """The parts of a generator around models that are loaded already. Starts the engine."""
     slots = chosen.generator_slots
     engine = Engine(model, slots=slots, queue_limit=ENGINE_QUEUE_PER_SLOT * slots, threads=chosen.threads)
     engine.start()
-    return Services(chosen, name, database, bus, states, model, engine, Vectors(encoder), Prefixes(engine))
+    return Services(chosen, name, database, bus, states, model, engine, Vectors(encoder), Prefixes(engine), Readings(reader))
 
 
 class Generator:
@@ -245,15 +255,21 @@ async def serve(chosen: Settings) -> None:
     # One after the other: each uses all threads.
     model = await asyncio.to_thread(load_model, precision=chosen.model_precision)
     encoder = await asyncio.to_thread(Encoder.load, chosen.threads)
+    reader = await asyncio.to_thread(Reader.load)
     database = Database(chosen.database_url, pool_size=chosen.generator_slots + 2, application="retort-generator")
     bus, states, blocking = keys.client(chosen.bus_url), keys.client(chosen.states_url), keys.blocking_client(chosen.bus_url)
     name = f"{socket.gethostname()}-{os.getpid()}"
-    services = build_services(chosen, model, encoder, name=name, database=database, bus=bus, states=states)
+    services = build_services(chosen, model, encoder, name=name, database=database, bus=bus, states=states, reader=reader)
     await services.vectors.encode(["warm up"])
     await services.prefixes.get(model.tokenizer.encode("<|im_start|>system\n"))
     _step_back()
     log.info(
-        "models_loaded", seconds=round(time.monotonic() - begun, 1), model=model.fingerprint[:12], **Footprint.of(model).fields()
+        "models_loaded",
+        seconds=round(time.monotonic() - begun, 1),
+        model=model.fingerprint[:12],
+        encoder=encoder.name,
+        reader="tuned" if reader is not None else "none",
+        **Footprint.of(model).fields(),
     )
     generator = Generator(services, blocking)
     loop = asyncio.get_running_loop()
@@ -264,6 +280,7 @@ async def serve(chosen: Settings) -> None:
     finally:
         services.engine.close()
         services.vectors.close()
+        services.readings.close()
         for client in (bus, states, blocking):
             await client.aclose()
         await database.close()
@@ -278,7 +295,10 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"generator: {error}")
     configure("generator", log_format=chosen.log_format, level=chosen.log_level)
-    asyncio.run(serve(chosen))
+    try:
+        asyncio.run(serve(chosen))
+    except (CheckpointError, SelectionError) as error:
+        sys.exit(f"generator: {error}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -196,3 +198,42 @@ def test_the_lines_that_matter_are_whole_and_fit(lines, room, random):
     piece = text[span[0] : span[1]]
     assert size(piece) <= room and piece == piece.strip()
     assert {line.strip() for line in piece.split("\n") if line.strip()} <= {line.strip() for line in lines}
+
+
+def read(candidate: PassageCandidate, passage: float, *sentences: float) -> PassageCandidate:
+    """The same, as a reader has scored it, in log-odds."""
+    return replace(candidate, reads=passage, sentence_reads=np.array(sentences, dtype=np.float32))
+
+
+def test_what_the_reader_says_decides_between_equals():
+    one, other = (passage(name, f"The {name} is open daily. The {name} is red.", [0.5, 0.5]) for name in ("mill", "pier"))
+    assert texts(one, other, limit_sentences=1) == ["The mill is open daily."]
+    read_pier = [read(one, -3, -3, -3), read(other, 3, -2, 4)]
+    assert texts(*read_pier, limit_sentences=1) == ["The pier is red."]
+
+
+def test_a_passage_that_was_not_read_counts_like_the_least_of_those_that_were_and_never_as_likely():
+    one, other = passage("mill", "The mill is open daily.", [0.5]), passage("pier", "The pier is open daily.", [0.52])
+    assert texts(read(one, 4, 4), other, limit_sentences=1) == ["The mill is open daily."]
+    assert texts(read(one, -4, -4), other, limit_sentences=1) == ["The pier is open daily."]
+
+
+def test_a_sentence_that_the_reader_had_no_room_for_is_no_better_and_no_worse_than_most():
+    text = "The mill is old. The pier is red. The door is new."
+    cut = read(passage("a", text, [0.5, 0.5, 0.5]), 2, -2, 3, float("nan"))
+    assert texts(cut, limit_sentences=1) == ["The pier is red."]
+    scores = {one.text: one.score for one in select(QUESTION, [cut], question="").sentences}
+    assert (
+        "The mill is old." not in scores or scores["The mill is old."] < scores["The door is new."] < scores["The pier is red."]
+    )
+    nothing = read(passage("a", text, [0.5, 0.6, 0.5]), 2, *[float("nan")] * 3)
+    assert texts(nothing, limit_sentences=1) == ["The pier is red."]
+
+
+def test_the_gate_hears_what_the_reader_says_only_where_one_has_read():
+    plain = passage("mill", "The mill is open daily. The mill is red.", [0.5, 0.4])
+    assert "reads" not in select(QUESTION, [plain], question="").features
+    other = passage("pier", "The pier is open daily.", [0.5])
+    features = select(QUESTION, [read(plain, 2.5, -1, 3), read(other, -4, -5), other], question="").features
+    assert features["reads"] == 2.5 and features["sentence_reads"] == 3.0
+    assert "reads" not in select(QUESTION, [], question="").features

@@ -166,7 +166,8 @@ async def _grounded(
     )
     answer.trace["query"] = asked.text
     answer.trace["route"]["follow_up"] = round(asked.follow_up, 3)
-    selection = select(asked.vector, retrieve.candidates(hits), question=asked.text)
+    candidates = await retrieve.read(services.readings, asked.text, hits)
+    selection = select(asked.vector, candidates, question=asked.text)
     gate = gates.first({**selection.features, **retrieve.features(hits)})
     _trace_search(answer, hits, selection, gate)
     if not selection.sentences or not gate.answer:

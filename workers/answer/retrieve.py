@@ -1,8 +1,9 @@
-"""Finds the passages that may answer, with the vectors of their sentences."""
+"""Finds the passages that may answer, with the vectors of their sentences and what the reader says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,13 @@ from app.conversations.models import Message
 from app.db.session import Database
 from workers.answer.query import Query, decide
 from workers.answer.select import PassageCandidate
+from workers.answer.services import Readings
+from workers.reader import Page, title_of
 
 LIMIT = 12
+# The reader reads so many of them, CITED of those cited last among them. Of 180 word pieces each on two cores: 8 take 120 ms and
+# 5 take 75 ms; on one 240 and 160 ms.
+READ, CITED = 8, 2
 # What a refusal offers. A page less like the question than this is offered to nobody. Of 557 hand-written questions put to four
 # sites, with the gate's refusals: of the refused near-misses 6 of 7 are offered a page (and 98 % of all 66), of the questions of
 # another site 19 %; of 16 questions of general knowledge put to each 5 %. At .35 no refused near-miss is offered any.
@@ -79,6 +85,17 @@ def candidates(hits: Sequence[Hit]) -> list[PassageCandidate]:
         )
         for hit in hits
     ]
+
+
+async def read(readings: Readings, question: str, hits: Sequence[Hit]) -> list[PassageCandidate]:
+    """The candidates, the best of them with what the reader says of them; as `candidates` where there is no reader."""
+    found = candidates(hits)
+    cited = [place for place, hit in enumerate(hits) if hit.score == 0][:CITED]
+    places = [place for place, hit in enumerate(hits) if hit.score > 0][: READ - len(cited)] + cited
+    pages = [Page(title_of(hits[place].title, hits[place].heading_path), hits[place].text, hits[place].spans) for place in places]
+    for place, reading in zip(places, await readings.read(question, pages) or (), strict=False):
+        found[place] = replace(found[place], reads=reading.passage, sentence_reads=reading.sentences)
+    return found
 
 
 def nearest_pages(hits: Sequence[Hit]) -> list[dict[str, Any]]:

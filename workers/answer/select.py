@@ -22,6 +22,9 @@ PASSAGE_COSINE_WEIGHT = 0.5
 PASSAGE_SCORE_WEIGHT = 0.25  # of the retrieval score divided by the best candidate's
 PASSAGE_SCORE_ALONE_WEIGHT = 0.4  # where a candidate brings no cosine of its own
 COVERAGE_WEIGHT = 0.2  # of the share of the question's content words, rarer ones counting more
+# Of what the reader says, in log-odds, of the passage and of the sentence; beyond ±READ_EDGE it says no more.
+READ_PASSAGE_WEIGHT, READ_SENTENCE_WEIGHT = 0.03, 0.06
+READ_EDGE = 8.0
 LENGTH_WEIGHT = 0.03  # of the logarithm of the number of words: fragments answer little
 HEADING_PENALTY = 0.1
 NEIGHBOUR_BONUS = 0.05  # next to a sentence already chosen
@@ -54,6 +57,8 @@ class PassageCandidate:
     """A retrieved passage. `spans` are its sentences in `text`; `vectors` [sentences, 384] float32 or float16, normalised.
 
     `score` is the retrieval score, of any positive scale; `cosine` that of the question with the passage's own vector, if known.
+    `reads` and `sentence_reads` [sentences] are the reader's log-odds, if it has read the passage (workers.reader); NaN for a
+    sentence that it had no room for.
     """
 
     passage_id: Hashable
@@ -64,6 +69,8 @@ class PassageCandidate:
     vectors: np.ndarray
     score: float
     cosine: float | None = None
+    reads: float | None = None
+    sentence_reads: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class _Scored:
     coverage: float
     score: float
     stems: frozenset[str]
+    reads: float = 0.0  # 0 where there is no reader
 
 
 def select(
@@ -142,6 +150,7 @@ def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: f
     stems = [[frozenset(content_stems(each.text[start:end])) for start, end in each.spans] for each in candidates]
     weights = _rarity(wanted, stems)
     best_score = max((each.score for each in candidates), default=0.0)
+    reads = _reads(candidates)
     scored: list[_Scored] = []
     for number, candidate in enumerate(candidates):
         if not len(candidate.spans):
@@ -152,6 +161,8 @@ def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: f
             ground = PASSAGE_SCORE_ALONE_WEIGHT * ratio
         else:
             ground = PASSAGE_SCORE_WEIGHT * ratio + PASSAGE_COSINE_WEIGHT * candidate.cosine
+        of_passage, of_sentences = reads[number]
+        ground += READ_PASSAGE_WEIGHT * of_passage
         for index, (start, end) in enumerate(candidate.spans):
             text = candidate.text[start:end]
             words = len(text.split())  # the score was fitted on words
@@ -159,9 +170,31 @@ def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: f
             score = float(cosines[index]) + ground + COVERAGE_WEIGHT * coverage + LENGTH_WEIGHT * math.log(max(words, 1))
             if words < 9 and not _ENDS_SENTENCE.search(text):
                 score -= HEADING_PENALTY
-            cosine, key = float(cosines[index]), stems[number][index]
-            scored.append(_Scored(number, index, text, code.size(text), int(start), cosine, coverage, score, key))
+            cosine, key, read = float(cosines[index]), stems[number][index], float(of_sentences[index])
+            score += READ_SENTENCE_WEIGHT * read
+            scored.append(_Scored(number, index, text, code.size(text), int(start), cosine, coverage, score, key, read))
     return scored
+
+
+def _reads(candidates: Sequence[PassageCandidate]) -> list[tuple[float, np.ndarray]]:
+    """For each candidate the reader's log-odds of the passage and of its sentences; zeros when it has read none of them.
+
+    One that was not read counts like the least of those that were, for it was found behind them, and a sentence without a reading
+    like the middle one of all, for most answer nothing; neither counts as likely.
+    """
+    found = [
+        (float(np.clip(each.reads, -READ_EDGE, READ_EDGE)), np.clip(each.sentence_reads, -READ_EDGE, READ_EDGE))
+        for each in candidates
+        if each.reads is not None and each.sentence_reads is not None
+    ]
+    sentences = np.concatenate([own for _, own in found]) if found else np.zeros(0)
+    least = min([0.0, *(of_passage for of_passage, _ in found)])
+    middle = 0.0 if np.isnan(sentences).all() else min(0.0, float(np.nanmedian(sentences)))
+    read = iter([(of_passage, np.where(np.isnan(own), middle, own)) for of_passage, own in found])
+    return [
+        (least, np.full(len(each.spans), middle)) if each.reads is None or each.sentence_reads is None else next(read)
+        for each in candidates
+    ]
 
 
 def _rarity(wanted: frozenset[str], stems: list[list[frozenset[str]]]) -> dict[str, float]:
@@ -286,7 +319,10 @@ def _reading_order(chosen: list[_Scored]) -> list[_Scored]:
 def _features(
     scored: list[_Scored], chosen: list[_Scored], candidates: Sequence[PassageCandidate], wanted: frozenset[str]
 ) -> dict[str, float]:
-    """Numbers between 0 and about 1 for the evidence gate; all zero when nothing was found."""
+    """Numbers for the evidence gate: between 0 and about 1, but for the reader's log-odds ("reads"), which are missing without it.
+
+    All are zero when nothing was found.
+    """
     cosines = sorted((each.cosine for each in scored), reverse=True)
     ranked = sorted(scored, key=lambda each: each.score, reverse=True)
     elsewhere = [each.score for each in ranked[1:] if each.candidate != ranked[0].candidate]
@@ -296,7 +332,9 @@ def _features(
         candidate = candidates[number]
         around.update(content_stems(" ".join((candidate.title, *candidate.heading_path, candidate.text))))
     scores = sorted((each.score for each in candidates), reverse=True)
-    return {
+    reads = [each.reads for each in candidates if each.reads is not None]
+    read = {"reads": max(reads), "sentence_reads": max((each.reads for each in scored), default=0.0)} if reads else {}
+    return read | {
         "best_cosine": cosines[0] if cosines else 0.0,
         "second_cosine": cosines[1] if len(cosines) > 1 else 0.0,
         "mean_cosine": float(np.mean([each.cosine for each in chosen])) if chosen else 0.0,

@@ -1,4 +1,4 @@
-"""What the steps of an answer share: connections, the model's engine, the encoder, and how much was done."""
+"""What the steps of an answer share: connections, the model's engine, encoder and reader, and how much was done."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from app.db.session import Database
 from retnet_core import Engine, Model
 from workers.answer.prefixes import Prefixes
 from workers.encoder import Encoder
+from workers.reader import Page, Reader, Reading
 
 
 class Vectors:
@@ -28,6 +29,23 @@ class Vectors:
     async def encode(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [texts, 384], each row of length 1."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode, list(texts))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Readings:
+    """The reader off the event loop, one question at a time; without a reader nothing is read."""
+
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    async def read(self, question: str, pages: Sequence[Page]) -> list[Reading] | None:
+        """A reading a page, in their order; None without a reader."""
+        if self._reader is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.read, question, list(pages))
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -60,6 +78,7 @@ class Services:
     engine: Engine
     vectors: Vectors
     prefixes: Prefixes
+    readings: Readings = field(default_factory=Readings)
     counters: Counters = field(default_factory=Counters)
     # Conversations whose state is reading the last answer just now: their next turn waits for it instead of reading it too.
     remembering: dict[UUID, asyncio.Event] = field(default_factory=dict)
