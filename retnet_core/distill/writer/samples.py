@@ -126,7 +126,8 @@ def _readings(
             near = _nearest(pair.question, others, known) if len(others) > NEIGHBOURS else others
             for one in near[:NEIGHBOURS]:
                 elsewhere = page_of([known[one]], sentences)
-                if elsewhere is not None and shuffled.random() < 0.5:
+                assert elsewhere is not None
+                if shuffled.random() < 0.5:
                     found.append(Text(page_text(elsewhere), asked, f" {NONE}", READING_WEIGHT))
     return found
 
