@@ -79,10 +79,10 @@ def _end_child(**_: Any) -> None:
     process.close()
 
 
-@signals.celeryd_after_setup.connect
-def _check_weights(sender: str, instance: Any, **_: Any) -> None:
+@signals.celeryd_init.connect
+def _check_weights(options: dict[str, Any], **_: Any) -> None:
     """Without whole weights no page gets vectors: say so at once, instead of failing each page."""
-    if QUEUE_MODELS in instance.app.amqp.queues.consume_from:
+    if QUEUE_MODELS in (options.get("queues") or ""):
         try:
             tuned.check(tuned.shipped())
         except tuned.SelectionError as error:

@@ -34,6 +34,7 @@ from app.db.session import Database
 from app.log import configure
 from retnet_core import CheckpointError, Engine, Model, load_model
 from retnet_core.footprint import Footprint
+from workers import tuned
 from workers.answer import rpc
 from workers.answer.claim import hand_back, release_overtaken
 from workers.answer.pipeline import answer_claim
@@ -41,7 +42,6 @@ from workers.answer.prefixes import Prefixes
 from workers.answer.services import Readings, Services, Vectors
 from workers.encoder import Encoder
 from workers.reader import Reader
-from workers.tuned import SelectionError
 
 BELL_SECONDS = 1
 SIGN_SECONDS = 5.0
@@ -296,8 +296,9 @@ def main() -> None:
         sys.exit(f"generator: {error}")
     configure("generator", log_format=chosen.log_format, level=chosen.log_level)
     try:
+        tuned.check(tuned.shipped())  # before the seconds that loading takes
         asyncio.run(serve(chosen))
-    except (CheckpointError, SelectionError) as error:
+    except (CheckpointError, tuned.SelectionError) as error:
         sys.exit(f"generator: {error}")
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import undefer
 from app.content.models import Passage
 from app.content.search import hybrid
 from app.db.lookups import stale_documents
-from tests.ingest.crawled_site import Crawler, Website, page
+from tests.ingest.crawled_site import Crawler, Reply, Website, page
 from workers import tuned
 from workers.ingest import embed, refresh
 
@@ -99,6 +99,22 @@ async def test_a_run_stops_after_its_time_and_the_next_goes_on(
     await spoil(crawler, source_id)
     renewed = [await refresh.refresh(crawler.process, seconds=0) for _ in range(3)]
     assert renewed == [1, 1, 0] and await stale(crawler) == set()
+
+
+async def test_a_long_page_is_renewed_in_parts(crawler: Crawler, site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of models does one thing at a time: a handbook on one page must not keep it for minutes."""
+    monkeypatch.setattr(refresh, "PASSAGES", 2)
+    body = "".join(f"<h2>Part {number}</h2><p>{BELL} {BOATS} That is part {number}.</p>" for number in range(5))
+    site["/"] = Reply(f"<html><head><title>Handbook</title></head><body><main>{body}</main></body></html>".encode())
+    source_id = await crawler.add(f"{site.url}/")
+    await crawler.read(source_id)
+    count = len(await crawler.passages(source_id))
+    await spoil(crawler, source_id)
+    (document_id,) = await stale(crawler)
+    renewed = []
+    while await stale(crawler):
+        renewed.append(await refresh.refresh_document(crawler.process, crawler.tenant.workspace_id, document_id, until=0.0))
+    assert count > 2 and sum(renewed) == count and max(renewed) <= 2
 
 
 async def test_a_page_that_is_read_again_meanwhile_keeps_what_was_read(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from workers.answer.sentences import split_sentences
 from workers.encoder import Encoder
 from workers.reader import CLOSE, TOKENS, Page, Reader, title_of
 
+ROOT = Path(__file__).parents[2]
 PAGES = [
     ("Opening hours", "The kitchen closes at nine. It opens again at six in the morning."),
     ("Ferry - Bicycles", "Bicycles travel free of charge."),
@@ -216,3 +220,22 @@ def test_a_file_of_the_encoder_is_no_reader(folder: Path) -> None:
     seal(folder)
     with pytest.raises(tuned.SelectionError, match=r"lacks the tensor passage\.0\.weight"):
         Reader.load(folder=folder)
+
+
+GENERATOR = "import workers.generate as process; process.main()"
+WORKER = (
+    "import workers.celery as process; process.app.worker_main(['worker', '-Q', 'models', '--pool', 'solo', '-n', 'spoilt@%h'])"
+)
+
+
+@pytest.mark.parametrize("start", [GENERATOR, WORKER])
+def test_a_process_that_needs_vectors_does_not_start_with_damaged_weights(stack: Any, folder: Path, start: str) -> None:
+    """The owner reads one line, in place of a page or an answer that fails."""
+    _cut(folder)
+    script = f"import pathlib; from workers import tuned; tuned.SELECTION = pathlib.Path({str(folder)!r}); {start}"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=stack.environment, capture_output=True, text=True, timeout=60
+    )
+    last = ended.stderr.strip().splitlines()[-1]
+    assert ended.returncode == 1 and "encoder.safetensors is damaged" in last and "git checkout" in last
+    assert "Traceback" not in ended.stderr

@@ -7,6 +7,7 @@ a page's turn comes it is found by its words, and by vectors that a query's is o
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from uuid import UUID
@@ -20,32 +21,35 @@ from app.db.lookups import stale_documents
 from workers import tuned
 from workers.process import Process
 
-# A run works for about so long (a page is finished); the next begins workers.celery.REFRESH_SECONDS after it began: pages that
+# A run works for about so long (a batch is finished); the next begins workers.celery.REFRESH_SECONDS after it began: pages that
 # were just fetched, and the visitors of a small machine, have the other half.
 WORK_SECONDS = 2.0
 BATCH = 50  # documents looked up at once
-PASSAGES = 40  # encoded and written together: no row is locked for longer than that takes to write
+PASSAGES = 16  # encoded and written together: about a second of one core, and no row is locked for longer than they take to write
 
 log = structlog.get_logger()
 
 
 async def refresh(process: Process, *, seconds: float = WORK_SECONDS) -> int:
-    """Embed stale documents again for about `seconds`, at least one if there is any; returns how many passages were renewed."""
-    begun, encoder, renewed = time.monotonic(), tuned.fingerprint(tuned.shipped()), 0
+    """Embed stale passages again for about `seconds`, at least some if there are any; returns how many were renewed."""
+    until, encoder, renewed = time.monotonic() + seconds, tuned.fingerprint(tuned.shipped()), 0
     async with process.database.transaction(None) as session:
         stale = await stale_documents(session, encoder, limit=BATCH)
     random.shuffle(stale)  # two workers rarely take the same page; if they do, both write the same
     for workspace_id, document_id in stale:
-        renewed += await refresh_document(process, workspace_id, document_id)
-        if time.monotonic() - begun >= seconds:
+        renewed += await refresh_document(process, workspace_id, document_id, until=until)
+        if time.monotonic() >= until:
             break
     if renewed:
         log.info("vectors_renewed", passages=renewed, encoder=encoder)
     return renewed
 
 
-async def refresh_document(process: Process, workspace_id: UUID, document_id: UUID) -> int:
-    """Make the vectors of a document's stale passages anew from their stored text; returns how many were written."""
+async def refresh_document(process: Process, workspace_id: UUID, document_id: UUID, *, until: float = math.inf) -> int:
+    """Make the vectors of a document's stale passages anew from their stored text; returns how many were written.
+
+    Ends after the batch that is being made at the monotonic time `until`: the next run finds the rest.
+    """
     from workers.ingest.embed import embed, load_encoder
 
     encoder = load_encoder(process.settings.threads)[0].fingerprint
@@ -64,6 +68,8 @@ async def refresh_document(process: Process, workspace_id: UUID, document_id: UU
                 values = {"embedding": vector, "sentence_vectors": own, "encoder": encoder}
                 statement = update(Passage).where(Passage.id == passage_id).values(values).returning(Passage.id)
                 written += (await session.execute(statement)).scalar() is not None
+        if time.monotonic() >= until:
+            break
     return written
 
 
