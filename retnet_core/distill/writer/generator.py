@@ -23,6 +23,8 @@ from retnet_core.distill.writer.qwen import Qwen, rotate
 
 # Steps between looks at which rows have ended: a look waits for the device.
 STEPS = 12
+# Steps that are under way while the consumer works on a batch, so that the device does not wait for it.
+OVERLAP = 3
 _WORST_DIFFERENCE = 0.05
 
 
@@ -40,7 +42,7 @@ class Prompt:
 
 @dataclass(slots=True)
 class Written:
-    """What was written after a prompt. `slot`: the row that still holds both, until the consumer asks for the next batch."""
+    """What was written after a prompt. `slot`: the row that still holds the prompt, until the consumer asks for the next batch."""
 
     key: int
     slot: int
@@ -146,7 +148,10 @@ class Generator:
                 continue
             for start in range(0, len(ended), batch):
                 part = ended[start : start + batch]
-                yield self._collect(part, owner)
+                written = self._collect(part, owner)
+                for _ in range(OVERLAP):
+                    self._step()
+                yield written
                 free += part
                 for slot in part:
                     del owner[slot]

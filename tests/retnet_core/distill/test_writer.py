@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import tokenizers
@@ -12,10 +13,13 @@ from tokenizers import AddedToken, models, pre_tokenizers
 
 from retnet_core.distill.writer import tasks
 from retnet_core.distill.writer.adapter import AdapterConfig, Sample, forward, make_batches, mean_loss, tune
-from retnet_core.distill.writer.generator import Generator, KernelError, Prompt
+from retnet_core.distill.writer.generator import Generator, KernelError, Prompt, Written
+from retnet_core.distill.writer.jobs import Job
 from retnet_core.distill.writer.qwen import Layer, Qwen, QwenConfig
+from retnet_core.distill.writer.second import SecondReader
 from retnet_core.distill.writer.tasks import Ask, Page, Pair
 from retnet_core.training.processes import Processes
+from tests.retnet_core.distill import tiny_writer
 
 CONFIG = QwenConfig(layers=3, width=24, heads=4, key_value_heads=2, feed_forward=40, vocabulary=50, rotary_base=1e4, epsilon=1e-6)
 END = 1
@@ -199,3 +203,43 @@ def test_qwens_words_are_split_where_its_tokenizer_splits_them():
     built.add_special_tokens([AddedToken("<|im_end|>", special=True)])
     words = pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated").pre_tokenize_str("It's 1200 km, isn't it?\n\nYes")
     assert [word for word, _ in words] == ["It", "'s", " ", "1", "2", "0", "0", " km", ",", " isn", "'t", " it", "?\n\n", "Yes"]
+
+
+def test_every_question_of_a_row_is_read_again_after_the_page_alone(tmp_path):
+    _, tokenizer = Qwen.load(tiny_writer.write_gguf(tmp_path / "writer.gguf"), "cpu", torch.float32)
+    plain = tiny(7)
+    table = torch.randn(tokenizer.get_vocab_size(), CONFIG.width)
+    network = Qwen(replace(CONFIG, vocabulary=len(table)), plain.layers, table, plain.norm)
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    pages = [PAGE, Page((("Hours", ("We open at nine and close at six.", "Closed on Sundays.")),))]
+    asks = [[Ask((0,), ("why",)), Ask((1, 2)), Ask(()), Ask((), (), True)], [Ask((0,)), Ask((1,))]]
+    said = [
+        "A: how long\n= 28 days.\nB, C: cards and films?\n= 3 euros.\nnone: why " + "so " * 60 + "\nnone: hi >> and why",
+        "nonsense\nA: when do you open\n= At nine.",
+    ]
+    prompts = [encode(tasks.page_text(page)) for page in pages]
+    jobs = [
+        Job(number, 1, (f"p:{number}",), len(page.sentences), own, ids + encode(tasks.write_text(own)), len(ids))
+        for number, (page, own, ids) in enumerate(zip(pages, asks, prompts, strict=True))
+    ]
+    generator, found = Generator(network, 3, 300, 6, end=[END]), {}
+    second = SecondReader(tokenizer, network.device)
+    for batch in generator.write(iter([Prompt(job.number, job.ids) for job in jobs]), batch=2, until=time.time() + 60):
+        written = [Written(one.key, one.slot, encode(said[one.key]), True) for one in batch]
+        found |= {record["job"]: record for record in second.records(generator, written, [jobs[one.key] for one in batch])}
+    assert [(found[number]["turn"], found[number]["passages"], found[number]["lost"]) for number in (0, 1)] == [
+        (1, ["p:0"], 1), (1, ["p:1"], 1),
+    ], "one question finds no room after its page, one line is nonsense"  # fmt: skip
+    assert [pair["q"] for pair in found[0]["pairs"]] == ["how long", "cards and films?", "and why"]
+    assert [pair["q"] for pair in found[1]["pairs"]] == ["when do you open"]
+    labels = [encode(f" {label}")[0] for label in (tasks.NONE, *"ABC")]
+    for number, page in enumerate(pages):
+        for pair in found[number]["pairs"]:
+            text = tasks.page_text(page) + tasks.read_text(pair["q"], pair.get("before", ""))
+            shares = whole(network, encode(text))[-1][labels[: 1 + len(page.sentences)]].softmax(0)
+            assert pair["read"] == int(shares.argmax()) - 1
+            assert pair["none"] == pytest.approx(float(shares[0]), abs=6e-4)
+            assert pair["gold"] == pytest.approx(sum(float(shares[1 + place]) for place in pair["at"]), abs=6e-4)
