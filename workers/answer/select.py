@@ -146,32 +146,47 @@ def _stem(word: str) -> str:
     return re.sub(r"(?<=...)(?:ing|ed|es|s|ly)$", "", word)
 
 
-def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: frozenset[str]) -> list[_Scored]:
-    stems = [[frozenset(content_stems(each.text[start:end])) for start, end in each.spans] for each in candidates]
-    weights = _rarity(wanted, stems)
-    best_score = max((each.score for each in candidates), default=0.0)
-    reads = _reads(candidates)
-    scored: list[_Scored] = []
-    for number, candidate in enumerate(candidates):
-        if not len(candidate.spans):
-            continue
-        cosines = np.asarray(candidate.vectors, dtype=np.float32) @ vector
-        ratio = candidate.score / best_score if best_score > 0 else 1.0
+def grounds(candidates: Sequence[PassageCandidate]) -> list[float]:
+    """How much each passage speaks for its sentences, by retrieval and the reader, in units of cosine."""
+    best = max((each.score for each in candidates), default=0.0)
+    found = []
+    for candidate, (of_passage, _) in zip(candidates, _reads(candidates), strict=True):
+        ratio = candidate.score / best if best > 0 else 1.0
         if candidate.cosine is None:
             ground = PASSAGE_SCORE_ALONE_WEIGHT * ratio
         else:
             ground = PASSAGE_SCORE_WEIGHT * ratio + PASSAGE_COSINE_WEIGHT * candidate.cosine
-        of_passage, of_sentences = reads[number]
-        ground += READ_PASSAGE_WEIGHT * of_passage
+        found.append(ground + READ_PASSAGE_WEIGHT * of_passage)
+    return found
+
+
+def sentence_scores(question_vector: np.ndarray, candidates: Sequence[PassageCandidate], *, question: str) -> list[np.ndarray]:
+    """For each candidate float [sentences], by which `select` chooses; higher is better."""
+    found = [np.zeros(len(each.spans)) for each in candidates]
+    for each in _score(np.asarray(question_vector, dtype=np.float32), candidates, frozenset(content_stems(question))):
+        found[each.candidate][each.index] = each.score
+    return found
+
+
+def _score(vector: np.ndarray, candidates: Sequence[PassageCandidate], wanted: frozenset[str]) -> list[_Scored]:
+    stems = [[frozenset(content_stems(each.text[start:end])) for start, end in each.spans] for each in candidates]
+    weights = _rarity(wanted, stems)
+    reads = _reads(candidates)
+    scored: list[_Scored] = []
+    for number, (candidate, ground) in enumerate(zip(candidates, grounds(candidates), strict=True)):
+        if not len(candidate.spans):
+            continue
+        cosines = np.asarray(candidate.vectors, dtype=np.float32) @ vector
+        of_sentences = reads[number][1]
         for index, (start, end) in enumerate(candidate.spans):
             text = candidate.text[start:end]
             words = len(text.split())  # the score was fitted on words
             coverage = _coverage(weights, stems[number][index])
-            score = float(cosines[index]) + ground + COVERAGE_WEIGHT * coverage + LENGTH_WEIGHT * math.log(max(words, 1))
+            cosine, key, read = float(cosines[index]), stems[number][index], float(of_sentences[index])
+            score = cosine + ground + COVERAGE_WEIGHT * coverage + LENGTH_WEIGHT * math.log(max(words, 1))
+            score += READ_SENTENCE_WEIGHT * read
             if words < 9 and not _ENDS_SENTENCE.search(text):
                 score -= HEADING_PENALTY
-            cosine, key, read = float(cosines[index]), stems[number][index], float(of_sentences[index])
-            score += READ_SENTENCE_WEIGHT * read
             scored.append(_Scored(number, index, text, code.size(text), int(start), cosine, coverage, score, key, read))
     return scored
 

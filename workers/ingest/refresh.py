@@ -2,7 +2,7 @@
 
 After an upgrade that changes the encoder every passage is stale. A passage is never changed but for its vectors (a page that is
 read again has new rows), so that a refresh can be lost, repeated or overtaken: it writes to the rows that are still there. Until
-a page's turn comes it is found by its words, and by vectors that a query's is only roughly like (docs/operate.md).
+a page's turn comes it is found by its words, and by vectors that a query's is only roughly like.
 """
 
 from __future__ import annotations
