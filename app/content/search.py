@@ -1,5 +1,7 @@
 """Hybrid search: nearest vectors and full text, joined by reciprocal rank fusion, in one SQL statement.
 
+Whoever wants an answer asks for all that both find and ranks it by what it says (workers.answer.fuse): ranks alone are a poor order.
+
 The vector of a query comes from the generator, over the bus for whoever is not a generator. Sentence vectors come along, so
 that the choice of evidence needs no second look.
 
@@ -100,13 +102,13 @@ class Hit:
 
 
 async def hybrid(session: AsyncSession, assistant_id: UUID, *, query: str, vector: Sequence[float], limit: int = 12) -> list[Hit]:
-    """The passages of the assistant's sources nearest to the query, best first.
+    """The passages of the assistant's sources nearest to the query, best first; with a `limit` of 2 · DEPTH all that both searches found.
 
     `vector` is the query's embedding, 384 numbers, normalised. The session must be bound to a workspace.
     """
     own = {"assistant": assistant_id, "workspace": session.info[WORKSPACE], "most": EXACT_PASSAGES + 1}
     passages: int = (await session.execute(_PREPARE, own)).scalar_one()
-    depth = max(DEPTH, limit)
+    depth = max(DEPTH, -(-limit // 2))
     values = {"query": query[:TEXT_CHARACTERS], "depth": depth, "limit": limit}
     if passages > EXACT_PASSAGES:
         rows = await _rows(session, _WALKED, assistant_id, vector, values)

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
-from app.content.search import DEPTH, FUSION_K
+from app.content.search import DEPTH, FUSION_K, Hit
 from benchmarks.report_card.sites import Question, Site
+from workers.answer.fuse import fuse
 from workers.answer.query import follow_up_probability
 from workers.answer.retrieve import LIMIT
 from workers.answer.select import PassageCandidate, content_stems, select
@@ -192,7 +194,7 @@ class Words(Ranker):
 
 
 class Hybrid(Vectors):
-    """Reciprocal rank fusion of the nearest vectors and a search by words, as the product's SQL does it; sentences by vectors."""
+    """Reciprocal rank fusion of the nearest vectors and a search by words; sentences by vectors."""
 
     def __init__(self, name: str, vectors: Vectors, words: Callable[[Asked], np.ndarray]) -> None:
         super().__init__(name, vectors._encode, cache=vectors._cache, fingerprint=vectors._fingerprint)
@@ -206,6 +208,33 @@ class Hybrid(Vectors):
             order = [place for place in np.argsort(-scores, kind="stable")[:DEPTH] if np.isfinite(scores[place])]
             fused[order] += 1 / (FUSION_K + np.arange(1, len(order) + 1))
         return fused + 1e-9 * cosines  # beyond what either found, by vectors
+
+
+class Product(Vectors):
+    """What the product does: the nearest vectors and the search by words, ranked together by workers.answer.fuse."""
+
+    def __init__(self, name: str, vectors: Vectors, words: Callable[[Asked], np.ndarray]) -> None:
+        super().__init__(name, vectors._encode, cache=vectors._cache, fingerprint=vectors._fingerprint)
+        self._asked, self._sites = vectors._asked, vectors._sites
+        self._words = words
+
+    def passage_scores(self, asked: Asked) -> np.ndarray:
+        cosines, words = self.cosines(asked), self._words(asked)
+        site, sentences = asked.question.site, self._site(asked.question.site)[1]
+        worded = [place for place in np.argsort(-words, kind="stable")[:DEPTH] if words[place] > 0]
+        places = dict.fromkeys([*np.argsort(-cosines, kind="stable")[:DEPTH].tolist(), *worded])
+        hits = [
+            Hit(
+                UUID(int=place), UUID(int=place), site.passages[place].title, "", [], None, site.passages[place].text,
+                [list(span) for span in site.spans[place]], sentences[place].astype(np.float16).tobytes(),
+                float(cosines[place]), 0.0, float(words[place]),
+            )
+            for place in map(int, places)
+        ]  # fmt: skip
+        scores = cosines - 10.0  # what neither found comes after all, by vectors
+        for hit in fuse(self.vector(asked), asked.text, hits, len(hits)):
+            scores[hit.passage_id.int] = hit.score
+        return scores
 
     def answerability(self, asked: Asked, places: Sequence[int]) -> float:
         """What the first gate mostly looks at: the best passage's and the best sentence's cosine."""

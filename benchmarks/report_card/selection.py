@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks._report import Row as ReportRow
 from benchmarks.report_card.measures import Measured, measured
 from benchmarks.report_card.outcomes import Outcome, outcome
-from benchmarks.report_card.rankers import Hybrid, Occurrences, Ranker, Summed, Vectors, Words
+from benchmarks.report_card.rankers import Hybrid, Occurrences, Product, Ranker, Summed, Vectors, Words
 from benchmarks.report_card.sites import Question, questions, sites
 from retnet_core.distill.handwritten.rows import HALVES, passages, rows
 from workers.encoder import Encoder
@@ -25,7 +25,7 @@ QUICK = "dev-"
 """How the names of the small sites begin."""
 THREADS = 2
 TOLD_EVERY = 200  # questions
-BUILT_IN = ("minilm", "bm25", "product", "hybrid-bm25", "sum")
+BUILT_IN = ("minilm", "bm25", "product", "ranks", "hybrid-bm25", "sum")
 
 
 class Unknown(ValueError):
@@ -53,7 +53,8 @@ def rankers(names: Sequence[str], cache: Path | None) -> list[Ranker]:
     made: dict[str, Callable[[], Ranker]] = {
         "minilm": lambda: untuned,
         "bm25": lambda: words,
-        "product": lambda: Hybrid("product", untuned, Occurrences()),
+        "product": lambda: Product("product", untuned, Occurrences()),
+        "ranks": lambda: Hybrid("reciprocal ranks", untuned, Occurrences()),
         "hybrid-bm25": lambda: Hybrid("MiniLM + BM25", untuned, words.passage_scores),
         "sum": lambda: Summed("summed scores", untuned, words.passage_scores),
     }

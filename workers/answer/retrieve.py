@@ -7,19 +7,20 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.content.models import VECTOR_SIZE
-from app.content.search import Hit, hybrid, passages_by_id
+from app.content.search import DEPTH, Hit, hybrid, passages_by_id
 from app.conversations.models import Message
 from app.db.session import Database
+from workers.answer.fuse import fuse, sentence_vectors
 from workers.answer.query import Query, decide
 from workers.answer.select import PassageCandidate
 from workers.answer.services import Readings
 from workers.reader import Page, title_of
 
 LIMIT = 12
+# Of both searches together, before they are ranked by what is said in them.
+FOUND = 2 * DEPTH
 # The reader reads so many of them, CITED of those cited last among them. Of 180 word pieces each on two cores: 8 take 120 ms and
 # 5 take 75 ms; on one 240 and 160 ms.
 READ, CITED = 8, 2
@@ -51,7 +52,8 @@ async def retrieve(
 
 
 async def _search(session: AsyncSession, assistant_id: UUID, query: Query) -> list[Hit]:
-    return await hybrid(session, assistant_id, query=query.text, vector=query.vector.tolist(), limit=LIMIT)
+    found = await hybrid(session, assistant_id, query=query.text, vector=query.vector.tolist(), limit=FOUND)
+    return fuse(query.vector, query.text, found, LIMIT)
 
 
 def _best(hits: Sequence[Hit]) -> float:
@@ -64,11 +66,6 @@ def last_cited(dialogue: Sequence[Message]) -> list[UUID]:
         if message.role == "assistant" and message.evidence:
             return list(dict.fromkeys(UUID(item["passage_id"]) for item in message.evidence))
     return []
-
-
-def sentence_vectors(hit: Hit) -> np.ndarray:
-    """float32 [sentences, 384]."""
-    return np.frombuffer(hit.sentence_vectors, dtype=np.float16).reshape(-1, VECTOR_SIZE).astype(np.float32)
 
 
 def candidates(hits: Sequence[Hit]) -> list[PassageCandidate]:
