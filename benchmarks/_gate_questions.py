@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 import re
 import shutil
 import socket
@@ -29,6 +27,8 @@ from app.db.migrate import migrate
 from app.db.session import Database
 from app.embedded import Embedded, Ports
 from retnet_core import Request, load_model
+from retnet_core.distill.handwritten import rows as handwritten
+from retnet_core.distill.handwritten.rows import OWN
 from workers.answer import generate, prompt, query, retrieve
 from workers.answer.prefixes import read
 from workers.answer.publish import quotations
@@ -47,22 +47,17 @@ EMBED_BATCH = 64  # passages at a time, so that progress can be shown
 Site = tuple[UUID, UUID]  # workspace, assistant
 
 
-def read_folder(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
-    """(development passages by package, development questions). Raises SystemExit when the folder holds neither."""
+def read_rows() -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """(development passages by package, development questions that are put to a site), as the project holds them."""
     passages: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(folder.glob("grounded-*.jsonl.xz")):
-        with lzma.open(path, "rt") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row["dev"]:
-                    passages[row["pkg"]].append(row)
+    for one in handwritten.passages().values():
+        if one.dev:
+            passages[one.package].append({"id": one.id, "title": one.title, "text": one.text})
     questions = [
-        json.loads(line)
-        for path in sorted((folder / "handwritten").glob("dev-*.jsonl"))
-        for line in path.read_text().splitlines()
+        {"kind": row.kind, "passages": row.passages, "turns": row.turns, "facts": row.facts, "half": row.half}
+        for row in handwritten.rows("dev")
+        if row.passages and row.kind not in OWN
     ]
-    if not passages or not questions:
-        raise SystemExit(f"{folder} holds no grounded-*.jsonl.xz with development passages, or no handwritten/dev-*.jsonl.")
     return passages, questions
 
 
@@ -87,9 +82,9 @@ def servers() -> Iterator[Settings]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def measure(folder: Path) -> list[dict[str, Any]]:
-    """One row a question: kind, package, the gate's features, p(0), and what share of its facts the selected sentences hold."""
-    passages, questions = read_folder(folder)
+async def measure() -> list[dict[str, Any]]:
+    """One row a question: kind, package, half, the gate's features, p(0), and what share of its facts the selected sentences hold."""
+    passages, questions = read_rows()
     encoder, model = Encoder.load(2), load_model()
     with servers() as chosen:
         database = Database(chosen.database_url)
@@ -104,7 +99,9 @@ async def measure(folder: Path) -> list[dict[str, Any]]:
             asked += _elsewhere(asked, list(passages))
             measured = []
             for number, (kind, package, question) in enumerate(asked, start=1):
-                measured.append({"kind": kind, "package": package, **await _ask(services, sites[package], question)})
+                measured.append(
+                    {"kind": kind, "package": package, "half": question["half"], **await _ask(services, sites[package], question)}
+                )
                 _progress("questions", number, len(asked))
             return measured
         finally:
@@ -174,7 +171,8 @@ async def _ask(services: Services, site: Site, question: dict[str, Any]) -> dict
     dialogue = [Message(id=new_id(), role="visitor", status="done", text=turn) for turn in before]
     asked = await query.build(services.vectors, text, dialogue)
     asked, hits = await retrieve.retrieve(services.database, workspace, assistant, asked)
-    selection = select(asked.vector, retrieve.candidates(hits), question=asked.text)
+    candidates = await retrieve.read(services.readings, asked.text, hits)
+    selection = select(asked.vector, candidates, question=asked.text)
     evidence, _ = quotations(selection, hits)
     tokenizer = services.model.tokenizer
     state = await services.prefixes.get(prompt.persona_prefix(tokenizer, PERSONA))

@@ -1,12 +1,12 @@
 """Calibrates the evidence gate on questions written by hand, and reports the half that it was not fitted on.
 
-    python -m benchmarks.calibrate_gate FOLDER [--keep FILE] [--json [FILE]]
+    python -m benchmarks.calibrate_gate [--keep FILE] [--json [FILE]]
 
-FOLDER holds `grounded-*.jsonl.xz` (passages: id, pkg, title, text, dev) and `handwritten/dev-*.jsonl` (kind, passages, turns,
-facts). All development passages of a package are one site, searched, selected and read by the very steps of the live path, on
-PostgreSQL and the engine. A near-miss must be refused, everything else be answered. `--keep` stores what was measured of each
-question, and takes it from there the next time: fitting again is then a matter of a second. Some answerable questions are also
-put to another package's site (`elsewhere`): these must be refused too.
+The questions are the development rows of retnet_core/distill/handwritten. All development passages of a package are one site,
+searched, selected and read by the very steps of the live path, on PostgreSQL and the engine. A near-miss must be refused, everything
+else be answered. `--keep` stores what was measured of each question, and takes it from there the next time: fitting again is then a
+matter of a second. Some answerable questions are also put to another package's site (`elsewhere`): these must be refused too. The
+constants are fitted on the half `choose`, and reported on the half `report`.
 
 Prints the constants for `workers/answer/gate.py`, and how good those in use are on the half that they were not fitted on.
 """
@@ -39,12 +39,9 @@ def answerable(row: dict[str, Any]) -> bool:
 
 
 def halves(rows: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-    """(fitted on, reported on): every other row of each kind and package, so that both halves are alike."""
-    parts: tuple[list[int], list[int]] = ([], [])
-    order = sorted(range(len(rows)), key=lambda place: (rows[place]["kind"], rows[place]["package"], place))
-    for count, place in enumerate(order):
-        parts[count % 2].append(place)
-    return parts
+    """(fitted on, reported on), as the rows were dealt out."""
+    places = range(len(rows))
+    return [one for one in places if rows[one]["half"] == "choose"], [one for one in places if rows[one]["half"] == "report"]
 
 
 def fit(values: np.ndarray, answerable: np.ndarray) -> tuple[float, np.ndarray]:
@@ -124,7 +121,6 @@ def tell(rows: list[dict[str, Any]], places: list[int], report: Report) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Calibrate the evidence gate on hand-written questions.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="grounded-*.jsonl.xz and handwritten/dev-*.jsonl")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="what was measured: written there, or read if it exists")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON on stdout, or write them to FILE")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="with --json: where the rows go")
@@ -132,7 +128,7 @@ def main() -> None:
     if given.keep and given.keep.exists():
         rows = json.loads(given.keep.read_text())
     else:
-        rows = asyncio.run(measure(given.folder))
+        rows = asyncio.run(measure())
         if given.keep:
             given.keep.write_text(json.dumps(rows))
     fit_on, report_on = halves(rows)

@@ -24,7 +24,7 @@ BASE = "/guide-docs/"
 LINK = re.compile(r"(?:\./)?([\w-]+)\.md(#[\w-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 # The order of a first reading; whatever else docs/ holds follows by name.
-ORDER = ("run-it", "embed-it", "content", "answers", "operate", "api", "model", "retnet", "training", "decisions")
+ORDER = ("run-it", "embed-it", "content", "answers", "operate", "evaluate", "api", "model", "retnet", "training", "decisions")
 PICTURE = re.compile(r"[A-Za-z0-9_-]{1,80}\.(svg|png)")
 PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 CACHE = "public, max-age=60"
