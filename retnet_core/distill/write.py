@@ -52,7 +52,7 @@ MESSAGES = (2, 2, 3, 3, 4, 5, 6)  # of a conversation
 TOLD = 0.8  # the share of conversations in which the visitor told what he asks for
 RUN = 64  # passages in a row that one process takes
 SPAN = 16  # batches whose prompts are sorted by length
-MOST_MAKERS = 8  # processes that make jobs beside each that writes
+MOST_MAKERS = 4  # processes that make jobs beside each that writes; one makes about 1,500 a second
 SAY = 15  # seconds between lines of the log
 
 Keep = Callable[[list[Written], Generator], list[dict[str, Any]]]
@@ -182,12 +182,14 @@ class Writing:
         self.log(f"the writer has {self.network.config.layers} layers of width {self.network.config.width}")
 
     def log(self, text: str) -> None:
+        """On the screen and in this process's log."""
         line = f"{time.time() - self.begun:7.1f} s  {text}"
         print(line, flush=True)
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def run(self, *, tuned: bool) -> None:
+        """All steps, as far as the time allows."""
         if tuned:
             self.tune()
         for write in (self.write_pages, self.write_conversations, self.write_pairs):

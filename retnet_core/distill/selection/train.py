@@ -84,9 +84,11 @@ class Schedule:
         self.config, self.steps, self.step, self.begun = config, max(steps, 1), 0, time.time()
 
     def share(self) -> float:
+        """How much is used up, of whichever ends first; 1 is the end."""
         return max(self.step / self.steps, (time.time() - self.begun) / self.config.seconds)
 
     def rate(self) -> float:
+        """The rate of the next step."""
         self.step += 1
         return self.config.rate * min(1.0, self.step / 50) * max(0.0, 1 - self.share())
 
@@ -210,7 +212,7 @@ def _encoder_losses(
 
 
 def by_length(encoder: Encoder, texts: Texts, device: torch.device, parts: int = 4) -> Tensor:
-    """Vectors of `texts`, those of like length together, so that little is padding."""
+    """Vectors [texts, 384] of `texts`, those of like length together, so that little is padding."""
     order = texts.lengths.argsort()
     found = []
     for rows in order.chunk(parts):
