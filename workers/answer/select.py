@@ -347,7 +347,7 @@ def _features(
         candidate = candidates[number]
         around.update(content_stems(" ".join((candidate.title, *candidate.heading_path, candidate.text))))
     scores = sorted((each.score for each in candidates), reverse=True)
-    reads = [each.reads for each in candidates if each.reads is not None]
+    reads = [float(np.clip(each.reads, -READ_EDGE, READ_EDGE)) for each in candidates if each.reads is not None]
     read = {"reads": max(reads), "sentence_reads": max((each.reads for each in scored), default=0.0)} if reads else {}
     return read | {
         "best_cosine": cosines[0] if cosines else 0.0,
