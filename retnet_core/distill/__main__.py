@@ -13,6 +13,11 @@ from retnet_core.distill import DistillError
 COMMANDS = {
     "data": ("retnet_core.distill.data", "gather passages from documentation packages and folders"),
     "write": ("retnet_core.distill.write", "write questions and answers over passages with a larger model"),
+    "selection": ("retnet_core.distill.selection.command", "tune the encoder and the reader that find what answers"),
+    "align": ("retnet_core.distill.align", "align each layer's retention to the teacher's attention"),
+    "distill": ("retnet_core.distill.distill", "bring the student's logits to the teacher's"),
+    "tune": ("retnet_core.distill.tune", "tune the student to answer from passages and from memory"),
+    "export": ("retnet_core.distill.export", "write a checkpoint as the weights that are shipped"),
     "keep": ("retnet_core.distill.keep", "keep the written pairs that are fit to train on"),
 }
 
