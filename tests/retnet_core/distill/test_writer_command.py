@@ -212,7 +212,8 @@ def test_two_processes_tune_one_writer_and_share_the_passages(folder, monkeypatc
     # Runs of two passages, so that there is something to share.
     (folder / "two.py").write_text("import retnet_core.distill.write as it; it.RUN = 2\n" + TWO)
     path = settings(folder, pages=12, more="")
-    path.write_text(path.read_text().replace("rate = 1e-6", "rate = 1e-4"))
+    # A sample is a batch, so that the processes learn from different ones in each step.
+    path.write_text(path.read_text().replace("rate = 1e-6", "rate = 1e-4").replace("tokens = 2048", "tokens = 1"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
