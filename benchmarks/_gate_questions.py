@@ -38,6 +38,7 @@ from workers.answer.services import Services
 from workers.encoder import Encoder
 from workers.generate import build_services
 from workers.ingest.embed import passage_text, sentence_texts
+from workers.reader import Reader
 
 PERSONA = "You answer the questions of visitors of a website. Use only the passages."
 ELSEWHERE = "elsewhere"
@@ -89,7 +90,9 @@ async def measure() -> list[dict[str, Any]]:
     with servers() as chosen:
         database = Database(chosen.database_url)
         bus, states = keys.client(chosen.bus_url), keys.client(chosen.states_url)
-        services = build_services(chosen, model, encoder, name="gate", database=database, bus=bus, states=states)
+        services = build_services(
+            chosen, model, encoder, reader=Reader.load(), name="gate", database=database, bus=bus, states=states
+        )
         try:
             sites, ids = {}, {}
             for package, rows in passages.items():

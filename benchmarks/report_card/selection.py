@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def rankers(names: Sequence[str], cache: Path | None) -> list[Ranker]:
     """The rankers of these names, those of one encoder sharing its vectors. Raises Unknown."""
-    untuned = Vectors("MiniLM", Encoder.load(THREADS).encode, cache=cache)
+    untuned = Vectors("MiniLM", Encoder.load(THREADS, untuned=True).encode, cache=cache)
     words = Words(untuned)
     made: dict[str, Callable[[], Ranker]] = {
         "minilm": lambda: untuned,
