@@ -7,6 +7,8 @@ Gradients: of q the same walk with k and v changing places, of k and v the walk 
 `Σ_{s ≥ t} (dq_s · q_s − dk_s · k_s)`.
 """
 
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Student(nn.Module):
         for name, stored in _FROZEN.items():
             rows = [base.tensors[f"blk.{number}.{stored}.weight"] for number in range(base.config.layers)]
             self.register_buffer(name, torch.stack(rows).float())
-        wrap: Callable[..., Callable[..., Tensor]] = torch.compile if compiled else lambda made, **_: made
+        wrap: Any = torch.compile if compiled else lambda made, **_: made
         self._before: Callable[..., tuple[Tensor, ...]] = wrap(self._before_retention, dynamic=False)  # type: ignore[assignment]
         self._after = wrap(self._after_retention, dynamic=False)
 
@@ -120,7 +121,7 @@ class Student(nn.Module):
         `ids`: int64 `[batch, length]`; `since`: int64 of the same shape, how many tokens of the same document stand before each (None: one
         document a row). Nothing of another document is seen.
         """
-        x = F.embedding(ids, self.embedding)
+        x = F.embedding(ids, self.get_buffer("embedding"))
         for given in self._inputs(ids, since):
             q, k, v, gate, log_decay = self._before(x, *given[0])
             x = self._after(x, retention(q, k, v, log_decay), gate, *given[1])

@@ -116,18 +116,17 @@ class Mixture:
 
     def grounded(self, drawn: random.Random, question: Question | None = None) -> Conversation:
         """A question with evidence: answered, or refused where the evidence does not answer."""
-        if question is None:
-            question = (self.unanswered if drawn.random() < self.shares.unanswered else self.answered).draw(drawn)
+        asked = question or (self.unanswered if drawn.random() < self.shares.unanswered else self.answered).draw(drawn)
         conversation = self.begun(drawn)
-        for message in question.before:
+        for message in asked.before:
             conversation.visitor(message)
-            conversation.read_answer(self.reply(message, question, drawn))
-        if not question.before and drawn.random() < self.shares.earlier:
+            conversation.read_answer(self.reply(message, asked, drawn))
+        if not asked.before and drawn.random() < self.shares.earlier:
             for _ in range(drawn.choice((1, 1, 2, 3))):
                 self.earlier(conversation, drawn)
-        evidence = shown(question, self.library, drawn, missing=self.shares.missing, alone=self.shares.alone)
-        conversation.visitor(question.text)
-        conversation.grounded(question.text, evidence.passages, evidence.number, question.answer)
+        evidence = shown(asked, self.library, drawn, missing=self.shares.missing, alone=self.shares.alone)
+        conversation.visitor(asked.text)
+        conversation.grounded(asked.text, evidence.passages, evidence.number, asked.answer)
         return conversation
 
     def earlier(self, conversation: Conversation, drawn: random.Random) -> None:
