@@ -235,6 +235,7 @@ def test_weights_move_between_two_and_refuse_another_shape() -> None:
         move(tiny_student(rank=3), start, 0.5)
 
 
+@pytest.mark.timeout(600)  # 97 s on two cores
 def test_measures_tell_a_student_that_knows_from_one_that_does_not() -> None:
     base, student = tiny_base(), tiny_student()
     teacher = Teacher(base, torch.device("cpu"), torch.float32)
