@@ -40,7 +40,9 @@ def _prose(text: str) -> str:
     return "".join(f"<p>{html.escape(' '.join(part.split()))}</p>" for part in text.split("\n\n") if part.strip())
 
 
-class _Handler(BaseHTTPRequestHandler):
+class PageHandler(BaseHTTPRequestHandler):
+    """Serves `pages`, HTML by path, and 404 for every other path."""
+
     def __init__(self, pages: dict[str, bytes], *arguments: object) -> None:
         self.pages = pages
         super().__init__(*arguments)  # type: ignore[arg-type]
@@ -64,7 +66,7 @@ class LocalSite:
         names = list(MODULES[:count])
         self.pages = {f"/{name}.html": page(name, names).encode() for name in names}
         self.pages["/"] = self.pages[f"/{names[0]}.html"]
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, self.pages))
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), partial(PageHandler, self.pages))
         self.server.daemon_threads = True
         self.port: int = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from app.operate.add import add_source_making_assistant, follow_source
 from app.operate.client import Api
 from app.operate.local import admit
 from app.operate.output import Output
+from benchmarks._pages import PageHandler
 
 PAGES = (".html", ".htm", ".md")
 
@@ -64,7 +65,7 @@ def _address(content: str) -> Iterator[str]:
     pages = pages_of(folder)
     if not pages:
         raise Problem(f"{content} holds no page ({', '.join(PAGES)}).")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, pages))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(PageHandler, pages))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -94,20 +95,3 @@ def _page(name: str, text: str) -> bytes:
     first = next((line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("# ")), name)
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(first)}</title>'
     return f"{head}<main>{_markdown.render(text)}</main></html>".encode()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, pages: dict[str, bytes], *arguments: object) -> None:
-        self._pages = pages
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        body = self._pages.get(self.path.partition("?")[0])
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Requests are not news."""

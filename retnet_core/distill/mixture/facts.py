@@ -1,6 +1,6 @@
 """What visitors tell of themselves and ask for later: statements, questions and answers made of parts, so that few are alike.
 
-`MEASURED` facts, and one way of telling and asking of each kind, are never trained on.
+The first way of telling and the first way of asking of each kind are for measuring, and never trained on.
 """
 
 from __future__ import annotations
